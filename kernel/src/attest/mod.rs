@@ -1,0 +1,2 @@
+//! The attestation client.
+#![forbid(unsafe_code)]

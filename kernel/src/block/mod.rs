@@ -1,0 +1,63 @@
+//! Block devices as the layers above see them.
+//!
+//! A device belongs to the host: what it returns is untrusted bytes, what it is
+//! given is ciphertext, and any call may fail at any time.
+
+/// Shape of a device, fixed for its lifetime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// Logical block size in bytes: a power of two, at least 512.
+    pub block_size: usize,
+    /// Size of the device in logical blocks.
+    pub block_count: u64,
+    /// Writes are refused.
+    pub read_only: bool,
+    /// The device has a volatile cache that [`BlockDevice::flush`] empties. When
+    /// false, a write is durable when it returns.
+    pub needs_flush: bool,
+}
+
+impl Geometry {
+    /// Size of the device in bytes; saturates.
+    pub const fn bytes(&self) -> u64 {
+        self.block_count.saturating_mul(self.block_size as u64)
+    }
+}
+
+/// Why a block request failed. Nothing is known of what a failed write left behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BlockError {
+    #[error("range is outside the device or not a multiple of its block size")]
+    OutOfRange,
+    #[error("device is read-only")]
+    ReadOnly,
+    #[error("device reported an I/O error")]
+    Io,
+    #[error("device does not support the request")]
+    Unsupported,
+    #[error("device did not answer in time")]
+    TimedOut,
+    #[error("device broke the virtio protocol")]
+    Protocol,
+    #[error("no memory for the request")]
+    NoMemory,
+}
+
+/// A device that reads and writes runs of logical blocks.
+///
+/// Calls return when the device has answered or a time-out has passed; after a
+/// time-out the device is dead and every further call fails at once.
+pub trait BlockDevice: Send + Sync {
+    /// Shape of the device.
+    fn geometry(&self) -> Geometry;
+
+    /// Fills `buffer` (a multiple of the block size) from `block` on.
+    fn read(&self, block: u64, buffer: &mut [u8]) -> Result<(), BlockError>;
+
+    /// Writes `data` (a multiple of the block size) from `block` on. Durable after
+    /// the next [`flush`](Self::flush).
+    fn write(&self, block: u64, data: &[u8]) -> Result<(), BlockError>;
+
+    /// Returns when every completed write is durable.
+    fn flush(&self) -> Result<(), BlockError>;
+}

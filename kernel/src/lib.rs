@@ -1,0 +1,26 @@
+//! The SVSM kernel.
+//!
+//! A library that also builds and tests on the host; `main.rs` is the bare-metal
+//! binary around it. Unsafe code lives in [`arch`], [`mm`], [`platform`] and
+//! `drivers::virtio::hal` only. Imports point down, in the order of the modules
+//! below from last to first.
+
+#![cfg_attr(target_os = "svsm", no_std)]
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+
+extern crate alloc;
+
+pub mod entropy;
+pub mod exec;
+pub mod time;
+
+pub mod drivers;
+
+pub mod block;
+
+#[cfg(feature = "cocoonfs")]
+pub mod persistence;
+
+#[cfg(feature = "attest")]
+pub mod attest;

@@ -1,0 +1,2 @@
+//! State that survives reboots.
+#![forbid(unsafe_code)]
