@@ -1,0 +1,181 @@
+#!/usr/bin/env bash
+# Installs what the build, the demo and the tests need and is not there yet.
+#
+#   scripts/setup.sh [fuzz]     `fuzz` adds what `make fuzz` needs
+#
+# Says what it installs and why; says nothing when all is there. Tools that are
+# not packages of the distribution go into target/tools, not into the system.
+set -euo pipefail
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+tools=$top/target/tools
+cocoonfs_version=0.1.3
+measure_version=0.0.13
+fuzz_version=0.13.1
+
+say() { echo "setup: $*"; }
+die() {
+    echo "setup: $*" >&2
+    exit 1
+}
+have() { command -v "$1" >/dev/null; }
+
+want_fuzz=
+for arg in "$@"; do
+    case $arg in
+    fuzz) want_fuzz=1 ;;
+    -h | --help)
+        sed -n '2,7s/^# \{0,1\}//p' "$0"
+        exit
+        ;;
+    *) die "unknown argument: $arg (known: fuzz)" ;;
+    esac
+done
+
+# One setup at a time in a tree; a second one waits and then finds all done.
+mkdir -p "$tools"
+if have flock; then
+    exec 9>"$tools/.lock"
+    flock 9
+fi
+
+# --- packages of the distribution -------------------------------------------
+
+packages=()
+need() { # PACKAGE REASON
+    say "$1 is missing: $2"
+    packages+=("$1")
+}
+
+python_is_complete() { have python3 && python3 -c 'import venv, ensurepip' 2>/dev/null; }
+rust_is_complete() {
+    local sysroot tool
+    sysroot=$("$top/scripts/toolchain.sh" 2>/dev/null) || return 1
+    for tool in cargo-clippy rustfmt; do
+        [ -x "$sysroot/bin/$tool" ] || return 1
+    done
+}
+
+wants_debian() {
+    have qemu-system-x86_64 || need qemu-system-x86 "runs the boot images"
+    have ld.lld || need lld "links the kernel and stage2"
+    have cc || need gcc "links the host tools"
+    [ -e /usr/include/stdlib.h ] || need libc6-dev "headers and start files for the host tools"
+    have make || need make "runs the build"
+    have shellcheck || need shellcheck "checks the scripts in make test"
+    [ -e /etc/ssl/certs/ca-certificates.crt ] || need ca-certificates "lets cargo and pip check who they talk to"
+    if ! python_is_complete; then
+        need python3 "runs the independent check of the launch measurement"
+        need python3-venv "keeps that check's libraries out of the system"
+    fi
+    if [ -n "$want_fuzz" ] && ! have c++; then
+        need g++ "builds the fuzzer's run time"
+    fi
+}
+
+wants_fedora() {
+    have qemu-system-x86_64 || need qemu-system-x86-core "runs the boot images"
+    have ld.lld || need lld "links the kernel and stage2"
+    have cc || need gcc "links the host tools"
+    have make || need make "runs the build"
+    have shellcheck || need ShellCheck "checks the scripts in make test"
+    have python3 || need python3 "runs the independent check of the launch measurement"
+    if [ -n "$want_fuzz" ] && ! have c++; then
+        need gcc-c++ "builds the fuzzer's run time"
+    fi
+    if ! rust_is_complete && ! have rustup; then
+        need rust "compiler for everything"
+        need cargo "builds everything"
+        need rust-src "the library source, from which core and alloc are built for bare metal"
+        need clippy "checks the code in make test"
+        need rustfmt "checks the format in make test"
+    fi
+}
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    elif have sudo && { [ -t 0 ] || sudo -n true 2>/dev/null; }; then
+        sudo "$@"
+    else
+        return 127
+    fi
+}
+
+apt_install() { # PACKAGE...
+    local install=(env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends --no-remove "$@")
+    if [ "$(id -u)" -ne 0 ] && ! as_root true; then
+        die "not root and no sudo: run this as root, then call again:
+  apt-get update && apt-get install -y --no-install-recommends $*"
+    fi
+    if ! compgen -G '/var/lib/apt/lists/*_Packages*' >/dev/null; then
+        say "apt-get update (there are no package lists yet)"
+        as_root apt-get update -q </dev/null || die "apt-get update failed, see above"
+    fi
+    say "apt-get install $*"
+    as_root "${install[@]}" -q </dev/null && return
+    say "that failed; trying again with fresh package lists"
+    as_root apt-get update -q </dev/null || die "apt-get update failed, see above"
+    as_root "${install[@]}" -q </dev/null ||
+        die "apt-get could not install: $*. Its message is above; installing them by hand and calling again is fine."
+}
+
+if have apt-get; then
+    wants_debian
+    if [ ${#packages[@]} -gt 0 ]; then
+        apt_install "${packages[@]}"
+    fi
+elif have dnf; then
+    wants_fedora
+    if [ ${#packages[@]} -gt 0 ]; then
+        die "please install them and call again:
+  sudo dnf install ${packages[*]}"
+    fi
+else
+    wants_debian
+    if [ ${#packages[@]} -gt 0 ]; then
+        die "this is neither Debian nor Fedora: please install what is missing (Debian's names are above) and call again"
+    fi
+fi
+
+# --- Rust ---------------------------------------------------------------------
+
+if ! rust_is_complete && have rustup; then
+    say "rust-src, clippy, rustfmt: the library source from which core and alloc are built for bare metal, and the checkers"
+    timeout 180 rustup component add rust-src clippy rustfmt </dev/null ||
+        say "rustup could not download them"
+fi
+if ! rust_is_complete && have apt-get; then
+    say "rustc-web cargo-web rust-web-src rust-web-clippy rustfmt-web: Debian's current Rust, with the library source"
+    apt_install rustc-web cargo-web rust-web-src rust-web-clippy rustfmt-web
+fi
+rust_is_complete ||
+    die "still no Rust new enough with library source, clippy and rustfmt; with rustup: rustup update stable && rustup component add rust-src clippy rustfmt"
+
+# --- tools of our own ---------------------------------------------------------
+
+cargo_tool() { # BINARY CRATE VERSION REASON
+    if [ -x "$tools/bin/$1" ] && [ -e "$tools/.$2-$3" ]; then
+        return
+    fi
+    say "$2 $3 into target/tools: $4"
+    PATH="$tools/bin:$PATH" CARGO_TARGET_DIR="$tools/build" "$top/scripts/toolchain.sh" \
+        cargo install --locked --root "$tools" --version "$3" "$2" </dev/null ||
+        die "cargo could not install $2 $3, see above"
+    rm -rf "$tools/build"
+    touch "$tools/.$2-$3"
+}
+
+cargo_tool cocoonfs cocoonfs-cli "$cocoonfs_version" "makes CocoonFs images"
+if [ -n "$want_fuzz" ]; then
+    cargo_tool cargo-fuzz cargo-fuzz "$fuzz_version" "runs the fuzz targets"
+fi
+
+if ! [ -e "$tools/.sev-snp-measure-$measure_version" ]; then
+    say "sev-snp-measure $measure_version into target/tools/venv: the independent implementation of the launch digest"
+    rm -rf "$tools/venv"
+    if ! { python3 -m venv "$tools/venv" && "$tools/venv/bin/pip" install -q "sev-snp-measure==$measure_version" </dev/null; }; then
+        die "python could not install sev-snp-measure $measure_version, see above"
+    fi
+    touch "$tools/.sev-snp-measure-$measure_version"
+fi
