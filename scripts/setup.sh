@@ -11,7 +11,7 @@ top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 tools=$top/target/tools
 cocoonfs_version=0.1.3
 measure_version=0.0.13
-fuzz_version=0.13.1
+fuzz_version=0.13.2
 
 say() { echo "setup: $*"; }
 die() {

@@ -1,0 +1,162 @@
+# Builds the boot images and the host tools, and runs everything around them.
+# `make help` lists the targets. V=1 shows the commands, RELEASE=1 optimises.
+
+FEATURES ?= attest,cocoonfs
+TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
+BIN := bin
+
+ifeq ($(RELEASE),1)
+  PROFILE := release
+  CARGO_FLAGS += --release
+else
+  PROFILE := debug
+endif
+ifeq ($(V),1)
+  CARGO_FLAGS += --verbose
+  say =
+else
+  .SILENT:
+  say = @printf '  %-8s %s\n'
+endif
+MAKEFLAGS += --no-print-directory
+
+RUST := scripts/toolchain.sh
+CARGO := $(RUST) cargo
+export CARGO_TARGET_DIR := $(TARGET_DIR)
+
+# Bare metal: core and alloc are built from source for our own target; a stable
+# compiler needs RUSTC_BOOTSTRAP for that. Paths of this machine are mapped away,
+# so that the images do not depend on where they were built.
+METAL_TARGET := kernel/x86_64-svsm.json
+METAL_OUT = $(TARGET_DIR)/x86_64-svsm/$(PROFILE)
+METAL_FLAGS := --target $(METAL_TARGET) -Zjson-target-spec \
+  -Zbuild-std=core,alloc,compiler_builtins -Zbuild-std-features=compiler-builtins-mem
+REMAP = --remap-path-prefix=$(CURDIR)=/svsm \
+  --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo \
+  --remap-path-prefix=$$($(RUST))/lib/rustlib/src/rust=/rust
+METAL_ENV = RUSTC_BOOTSTRAP=1 RUSTFLAGS="$(REMAP)"
+
+TOOLS := aproxy kbs-test igvmbuilder igvmmeasure
+
+.PHONY: all help setup images tools demo test check unit combinations e2e lint fmt \
+  clippy clippy-host clippy-metal shellcheck unsafe-report measurement doc bench fuzz clean
+
+all: images tools
+
+help:
+	echo 'make [FEATURES=attest,cocoonfs] [RELEASE=1] [V=1]   images and host tools, into bin/'
+	echo 'make demo      boot twice on one image, attested, with all there is'
+	echo 'make test      every check: format, lints, unit tests, feature sets, end to end'
+	echo 'make clippy    lints only (Rust and shell, format)'
+	echo 'make doc       API documentation, into target/doc'
+	echo 'make bench     tables, and target/bench.json'
+	echo 'make fuzz      each fuzz target for SECONDS_EACH seconds (default 60)'
+	echo 'make clean     remove what was built (target/tools stays)'
+
+setup:
+	scripts/setup.sh
+
+# An output is put in place by a rename, so a guest or a second make that uses
+# the old one is not disturbed.
+define install
+	mkdir -p $(BIN)
+	cp $(1) $(BIN)/.$(2).$$$$ && mv -f $(BIN)/.$(2).$$$$ $(BIN)/$(2)
+endef
+
+images: tools
+	$(say) BUILD 'stage2 and kernel for bare metal ($(PROFILE), features: $(or $(FEATURES),none))'
+	$(METAL_ENV) $(CARGO) build $(CARGO_FLAGS) $(METAL_FLAGS) -p stage2 --bin stage2
+	$(METAL_ENV) $(CARGO) build $(CARGO_FLAGS) $(METAL_FLAGS) -p svsm --bin svsm --features '$(FEATURES)'
+	$(say) IMAGE '$(BIN)/coconut-qemu.igvm $(BIN)/svsm-native.elf'
+	$(BIN)/igvmbuilder --stage2 $(METAL_OUT)/stage2.elf --kernel $(METAL_OUT)/svsm.elf \
+	  --igvm $(BIN)/.igvm.$$$$ --elf $(BIN)/.elf.$$$$ && \
+	  mv -f $(BIN)/.igvm.$$$$ $(BIN)/coconut-qemu.igvm && \
+	  mv -f $(BIN)/.elf.$$$$ $(BIN)/svsm-native.elf
+
+tools: setup
+	$(say) BUILD 'host tools ($(PROFILE))'
+	$(CARGO) build $(CARGO_FLAGS) -p aproxy -p kbs-test -p igvmbuilder --bins
+	$(foreach tool,$(TOOLS),$(call install,$(TARGET_DIR)/$(PROFILE)/$(tool),$(tool)))
+
+demo: all
+	scripts/demo.sh
+
+# --- checks -------------------------------------------------------------------
+
+test:
+	$(MAKE) setup
+	$(MAKE) lint
+	$(MAKE) unit
+	$(MAKE) combinations
+	$(MAKE) all FEATURES=attest,cocoonfs
+	$(MAKE) unsafe-report measurement
+	$(MAKE) e2e
+	echo 'make test: all passed'
+
+lint: fmt shellcheck clippy-host clippy-metal
+clippy: setup lint
+
+fmt:
+	$(say) FMT 'workspace'
+	$(CARGO) fmt --all --check
+
+shellcheck:
+	$(say) LINT 'scripts'
+	shellcheck scripts/*.sh .ci/run
+
+# The kernel's features are listed once, in its manifest.
+HOST_FEATURES = $(shell scripts/feature-sets.sh | tail -n 1 | sed 's:[^,]*:svsm/&:g')
+
+clippy-host:
+	$(say) CLIPPY 'host'
+	$(CARGO) clippy $(CARGO_FLAGS) --workspace --all-targets --features '$(HOST_FEATURES)' -- -D warnings
+	scripts/feature-sets.sh | while read -r set; do \
+	  printf '  %-8s %s\n' CLIPPY "kernel library, features: $${set:-none}"; \
+	  $(CARGO) clippy $(CARGO_FLAGS) -q -p svsm --all-targets --features "$$set" -- -D warnings </dev/null || exit 1; \
+	done
+
+clippy-metal:
+	$(METAL_ENV) $(CARGO) clippy $(CARGO_FLAGS) $(METAL_FLAGS) -p stage2 --bins -- -D warnings
+	scripts/feature-sets.sh | while read -r set; do \
+	  printf '  %-8s %s\n' CLIPPY "bare metal, features: $${set:-none}"; \
+	  $(METAL_ENV) $(CARGO) clippy $(CARGO_FLAGS) $(METAL_FLAGS) -p svsm --features "$$set" -- -D warnings </dev/null || exit 1; \
+	done
+
+unit:
+	$(say) TEST 'units, on the host'
+	$(CARGO) test $(CARGO_FLAGS) --no-fail-fast --workspace --exclude e2e --features '$(HOST_FEATURES)'
+
+combinations:
+	scripts/feature-sets.sh | while read -r set; do \
+	  printf '  %-8s %s\n' BUILD "kernel for bare metal, features: $${set:-none}"; \
+	  $(METAL_ENV) $(CARGO) build $(CARGO_FLAGS) $(METAL_FLAGS) -p svsm --bin svsm --features "$$set" </dev/null || exit 1; \
+	done
+
+unsafe-report:
+	$(say) CHECK 'unsafe code only where the design has it'
+	scripts/unsafe-report.sh
+
+measurement:
+	$(say) CHECK 'launch measurement against an independent implementation'
+	target/tools/venv/bin/python scripts/check-measurement.py
+
+e2e:
+	$(say) TEST 'end to end, in QEMU'
+	$(CARGO) test $(CARGO_FLAGS) --no-fail-fast -p e2e -- --test-threads=$(or $(E2E_THREADS),2)
+
+# --- and the rest ---------------------------------------------------------------
+
+doc: setup
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(CARGO_FLAGS) --workspace --no-deps --document-private-items --features '$(HOST_FEATURES)'
+	echo 'open $(TARGET_DIR)/doc/svsm/index.html'
+
+bench: all
+	$(CARGO) run $(CARGO_FLAGS) -q -p e2e --bin bench -- --output target/bench.json
+
+fuzz:
+	scripts/setup.sh fuzz
+	scripts/fuzz.sh $(or $(SECONDS_EACH),60)
+
+clean:
+	rm -rf $(BIN)
+	$(CARGO) clean
