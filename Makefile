@@ -25,16 +25,19 @@ CARGO := $(RUST) cargo
 export CARGO_TARGET_DIR := $(TARGET_DIR)
 
 # Bare metal: core and alloc are built from source for our own target; a stable
-# compiler needs RUSTC_BOOTSTRAP for that. Paths of this machine are mapped away,
-# so that the images do not depend on where they were built.
+# compiler needs RUSTC_BOOTSTRAP for that. Build scripts look at that variable, so
+# these builds have a directory of their own, or each kind would undo the other's.
+# Paths of this machine are mapped away: the images do not depend on where they
+# were built.
 METAL_TARGET := kernel/x86_64-svsm.json
-METAL_OUT = $(TARGET_DIR)/x86_64-svsm/$(PROFILE)
+METAL_DIR := $(TARGET_DIR)/metal
+METAL_OUT := $(METAL_DIR)/x86_64-svsm/$(PROFILE)
 METAL_FLAGS := --target $(METAL_TARGET) -Zjson-target-spec \
   -Zbuild-std=core,alloc,compiler_builtins -Zbuild-std-features=compiler-builtins-mem
 REMAP = --remap-path-prefix=$(CURDIR)=/svsm \
   --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo \
   --remap-path-prefix=$$($(RUST))/lib/rustlib/src/rust=/rust
-METAL_ENV = RUSTC_BOOTSTRAP=1 RUSTFLAGS="$(REMAP)"
+METAL_ENV = CARGO_TARGET_DIR=$(METAL_DIR) RUSTC_BOOTSTRAP=1 RUSTFLAGS="$(REMAP)"
 
 TOOLS := aproxy kbs-test igvmbuilder igvmmeasure
 
@@ -56,13 +59,8 @@ help:
 setup:
 	scripts/setup.sh
 
-# An output is put in place by a rename, so a guest or a second make that uses
-# the old one is not disturbed.
-define install
-	mkdir -p $(BIN)
-	cp $(1) $(BIN)/.$(2).$$$$ && mv -f $(BIN)/.$(2).$$$$ $(BIN)/$(2)
-endef
-
+# Outputs are put in place by a rename, so that a guest or a second make which is
+# using the old ones is not disturbed.
 images: tools
 	$(say) BUILD 'stage2 and kernel for bare metal ($(PROFILE), features: $(or $(FEATURES),none))'
 	$(METAL_ENV) $(CARGO) build $(CARGO_FLAGS) $(METAL_FLAGS) -p stage2 --bin stage2
@@ -76,7 +74,11 @@ images: tools
 tools: setup
 	$(say) BUILD 'host tools ($(PROFILE))'
 	$(CARGO) build $(CARGO_FLAGS) -p aproxy -p kbs-test -p igvmbuilder --bins
-	$(foreach tool,$(TOOLS),$(call install,$(TARGET_DIR)/$(PROFILE)/$(tool),$(tool)))
+	mkdir -p $(BIN)
+	for tool in $(TOOLS); do \
+	  cp $(TARGET_DIR)/$(PROFILE)/$$tool $(BIN)/.$$tool.$$$$ && \
+	  mv -f $(BIN)/.$$tool.$$$$ $(BIN)/$$tool || exit 1; \
+	done
 
 demo: all
 	scripts/demo.sh
