@@ -1,13 +1,16 @@
 //! The structure that stage2 hands to the kernel.
 //!
-//! It is the only thing the two programs share. Layout is fixed (`repr(C)`, no
-//! padding) and versioned: the kernel refuses any other magic, version or size.
+//! It is the only thing the two programs share ([`loader`] is what stage2 shares with
+//! the builder of the boot images). Layout is fixed (`repr(C)`, no padding) and
+//! versioned: the kernel refuses any other magic, version or size.
 //! All addresses are physical unless a name says `virt`.
 
 #![no_std]
 #![forbid(unsafe_code)]
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+pub mod loader;
 
 /// "SVSMBOOT", little endian.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"SVSMBOOT");
