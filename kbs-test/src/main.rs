@@ -1,1 +1,16 @@
-fn main() {}
+//! `kbs-test`: see [`kbs_test`].
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match kbs_test::cli::run(kbs_test::cli::Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("kbs-test: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
