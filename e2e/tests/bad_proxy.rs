@@ -80,6 +80,7 @@ fn without_a_proxy_the_wait_is_bounded() -> Result<()> {
     let before = fs::read(&state)?;
     let boot = Guest::new().image(&state).boot()?;
     boot.assert_stopped(FAILED);
+    boot.assert_stopped("no answer from the proxy within");
     let end = boot.lines.last().map(|l| l.at).unwrap_or_default();
     assert!(end < Duration::from_secs(90), "took {end:?}");
     assert!(fs::read(&state)? == before, "the image changed");
@@ -88,7 +89,7 @@ fn without_a_proxy_the_wait_is_bounded() -> Result<()> {
 
 #[test]
 fn a_proxy_that_says_nothing_is_given_up() -> Result<()> {
-    refused("", |stream| {
+    refused("no answer from the proxy within", |stream| {
         hostile::receive(stream)?;
         hostile::hold(stream);
         Ok(())
@@ -97,12 +98,14 @@ fn a_proxy_that_says_nothing_is_given_up() -> Result<()> {
 
 #[test]
 fn a_proxy_that_closes_at_once_is_given_up() -> Result<()> {
-    refused("", |stream| Ok(stream.shutdown(Shutdown::Both)?))
+    refused("no answer from the proxy within", |stream| {
+        Ok(stream.shutdown(Shutdown::Both)?)
+    })
 }
 
 #[test]
 fn a_proxy_that_closes_in_the_middle_of_a_message_is_given_up() -> Result<()> {
-    refused("", |stream| {
+    refused("the proxy stopped after 28 of 90 bytes", |stream| {
         hostile::receive(stream)?;
         stream.write_all(&82_u64.to_le_bytes())?;
         stream.write_all(&NEGOTIATION[..20])?;
@@ -112,7 +115,7 @@ fn a_proxy_that_closes_in_the_middle_of_a_message_is_given_up() -> Result<()> {
 
 #[test]
 fn a_proxy_that_closes_between_the_messages_is_given_up() -> Result<()> {
-    refused("", |stream| {
+    refused("decision: no answer from the proxy within", |stream| {
         negotiate(stream)?;
         Ok(stream.shutdown(Shutdown::Both)?)
     })
@@ -130,7 +133,7 @@ fn a_length_of_2_to_the_63_is_refused_before_anything_is_allocated() -> Result<(
 
 #[test]
 fn a_length_of_zero_is_refused() -> Result<()> {
-    refused("", |stream| {
+    refused("invalid message", |stream| {
         hostile::receive(stream)?;
         stream.write_all(&0_u64.to_le_bytes())?;
         hostile::hold(stream);
@@ -140,7 +143,7 @@ fn a_length_of_zero_is_refused() -> Result<()> {
 
 #[test]
 fn invalid_json_is_refused() -> Result<()> {
-    refused("JSON", |stream| {
+    refused("invalid message", |stream| {
         hostile::receive(stream)?;
         hostile::send(stream, br#"{"challenge":"AAAA","params":["#)?;
         hostile::hold(stream);
@@ -150,7 +153,7 @@ fn invalid_json_is_refused() -> Result<()> {
 
 #[test]
 fn an_answer_in_another_version_is_refused() -> Result<()> {
-    refused("version", |stream| {
+    refused("protocol version 9.0.0 is not supported", |stream| {
         hostile::receive(stream)?;
         hostile::send(
             stream,
@@ -163,14 +166,20 @@ fn an_answer_in_another_version_is_refused() -> Result<()> {
 
 #[test]
 fn parameters_that_leave_the_evidence_unbound_are_refused() -> Result<()> {
-    for params in [
-        "[]",
-        r#"["Challenge"]"#,
-        r#"["EcPublicKeyBytes"]"#,
-        r#"["Challenge","Challenge"]"#,
+    for (params, cause) in [
+        ("[]", "do not bind the evidence"),
+        (r#"["Challenge"]"#, "do not bind the evidence to the key"),
+        (
+            r#"["EcPublicKeyBytes"]"#,
+            "do not bind the evidence to the challenge",
+        ),
+        (
+            r#"["EcPublicKeyBytes","Challenge","Challenge"]"#,
+            "name something twice",
+        ),
     ] {
         let message = format!(r#"{{"challenge":"AAAAAAAAAAAAAAAAAAAAAA==","params":{params}}}"#);
-        refused("", move |stream| {
+        refused(cause, move |stream| {
             hostile::receive(stream)?;
             hostile::send(stream, message.as_bytes())?;
             hostile::hold(stream);
@@ -182,7 +191,7 @@ fn parameters_that_leave_the_evidence_unbound_are_refused() -> Result<()> {
 
 #[test]
 fn a_refusal_of_the_server_is_fatal() -> Result<()> {
-    refused("", |stream| {
+    refused("evidence refused", |stream| {
         negotiate(stream)?;
         hostile::send(
             stream,
@@ -208,7 +217,7 @@ fn the_cause_that_the_proxy_gives_is_in_the_message() -> Result<()> {
 
 #[test]
 fn a_secret_that_does_not_decrypt_is_refused() -> Result<()> {
-    refused("", |stream| {
+    refused("the secret does not decrypt", |stream| {
         negotiate(stream)?;
         hostile::send(stream, &answer(|_| {}))?;
         hostile::hold(stream);
@@ -218,7 +227,7 @@ fn a_secret_that_does_not_decrypt_is_refused() -> Result<()> {
 
 #[test]
 fn success_without_a_secret_is_refused() -> Result<()> {
-    refused("", |stream| {
+    refused("the answer has no secret", |stream| {
         negotiate(stream)?;
         let message = answer(|m| {
             m.as_object_mut().map(|m| m.remove("secret"));
@@ -231,13 +240,12 @@ fn success_without_a_secret_is_refused() -> Result<()> {
 
 #[test]
 fn parts_of_a_wrong_size_are_refused() -> Result<()> {
-    for (member, value) in [
-        ("wrapped_cek", ""),
-        ("iv", "AAAA"),
-        ("tag", "AA=="),
-        ("tag", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+    for (member, value, cause) in [
+        ("wrapped_cek", "", "0 bytes instead of 40"),
+        ("iv", "AAAA", "3 bytes instead of 12"),
+        ("tag", "AA==", "1 bytes instead of 16"),
     ] {
-        refused("", move |stream| {
+        refused(cause, move |stream| {
             negotiate(stream)?;
             hostile::send(stream, &answer(|m| m["decryption"][member] = value.into()))?;
             hostile::hold(stream);
@@ -249,7 +257,7 @@ fn parts_of_a_wrong_size_are_refused() -> Result<()> {
 
 #[test]
 fn a_server_key_off_the_curve_is_refused() -> Result<()> {
-    refused("", |stream| {
+    refused("is not a point on", |stream| {
         negotiate(stream)?;
         let message = answer(|m| {
             let x = m["decryption"]["epk"]["x"].clone();

@@ -1,0 +1,89 @@
+//! Hardware that differs from the usual.
+
+use anyhow::Result;
+use e2e::{KEY, OTHER_KEY, Servers, image};
+
+const OPENED: &str = "[SVSM] persistent CocoonFs storage opened successfully";
+const WROTE: &str = "[SVSM] persistence demo: successfully wrote updated boot counter";
+
+/// A CPU with what the kernel needs and without AES, PCLMUL and SHA instructions.
+const PLAIN_CPU: &str = "qemu64,+ssse3,+rdrand";
+
+#[test]
+fn every_slot_can_hold_a_device_and_the_last_one_is_found() -> Result<()> {
+    let servers = Servers::start()?;
+    let mut guest = servers.guest();
+    for n in 0..7 {
+        let path = servers.path(&format!("{n}.img"));
+        match n {
+            0..=3 => image::blank(&path)?,
+            4 | 5 => image::formatted(&path, OTHER_KEY)?,
+            _ => image::formatted(&path, KEY)?,
+        }
+        guest = guest.image(path);
+    }
+    let boot = guest.boot()?;
+    assert_eq!(boot.status, 0, "the log:\n{}", boot.log());
+    for n in 0..7 {
+        boot.assert_says(&[&format!("[SVSM] block device {n}: virtio-mmio at ")]);
+    }
+    boot.assert_says(&[
+        "block device 6: CocoonFs image authenticates",
+        OPENED,
+        WROTE,
+    ]);
+    Ok(())
+}
+
+#[test]
+fn aes_instructions_are_used_where_the_cpu_has_them_and_only_there() -> Result<()> {
+    let servers = Servers::start()?;
+    let state = servers.path("state.img");
+    image::creation_header(&state)?;
+
+    let with = servers.guest().image(&state).boot()?;
+    with.assert_complete();
+    with.assert_says(&["AES-NI yes", OPENED]);
+    with.assert_says(&["AES by instructions"]);
+
+    let without = servers
+        .guest()
+        .image(&state)
+        .qemu("-cpu")
+        .qemu(PLAIN_CPU)
+        .boot()?;
+    without.assert_complete();
+    without.assert_says(&["AES-NI no", OPENED, "boot counter read back is 1"]);
+    without.assert_says(&["AES by software"]);
+    Ok(())
+}
+
+#[test]
+fn a_cpu_without_a_random_source_is_refused() -> Result<()> {
+    let servers = Servers::start()?;
+    let boot = servers
+        .guest()
+        .qemu("-cpu")
+        .qemu("max,-rdrand,-rdseed")
+        .boot()?;
+    boot.assert_stopped("no randomness: ");
+    Ok(())
+}
+
+#[test]
+fn a_guest_with_little_memory_boots_and_one_with_much_too() -> Result<()> {
+    let servers = Servers::start()?;
+    let state = servers.path("state.img");
+    image::creation_header(&state)?;
+    for memory in ["64", "5G"] {
+        let boot = servers
+            .guest()
+            .image(&state)
+            .option("--memory")
+            .option(memory)
+            .boot()?;
+        boot.assert_complete();
+        boot.assert_says(&[OPENED, WROTE]);
+    }
+    Ok(())
+}
