@@ -3,6 +3,9 @@
 //! A device belongs to the host: what it returns is untrusted bytes, what it is
 //! given is ciphertext, and any call may fail at any time.
 
+#[cfg(any(test, not(target_os = "svsm")))]
+pub mod memory;
+
 /// Shape of a device, fixed for its lifetime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
@@ -26,6 +29,7 @@ impl Geometry {
 
 /// Why a block request failed. Nothing is known of what a failed write left behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum BlockError {
     #[error("range is outside the device or not a multiple of its block size")]
     OutOfRange,

@@ -1,0 +1,297 @@
+//! Files on a CocoonFs image.
+//!
+//! One lock is held over every operation: readers and writers take turns, so a
+//! transaction never loses a race against another, and a read never meets a commit
+//! half-way. Futures are driven to their end before an operation returns; since the
+//! device blocks inside `poll`, they are ready at their first poll.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::pin::pin;
+use core::task::{Context, Poll, Waker};
+
+use cocoon_tpm_crypto::CryptoError;
+use cocoon_tpm_crypto::rng::RngCoreDispatchable;
+use cocoon_tpm_storage::fs::cocoonfs::CocoonFs;
+use cocoon_tpm_storage::fs::{
+    NvFs, NvFsEnumerateCursor as _, NvFsError, NvFsFuture, NvFsReadContext, NvFsUnlinkCursor as _,
+    TransactionCommitError,
+};
+use cocoon_tpm_utils_async::sync_types::SyncRcPtr;
+
+use super::files::{Change, FileData, FileId, Namespace, Transaction, Volume, VolumeError};
+use super::nvblkdev::FsDevice;
+use super::sync::SpinSyncTypes;
+
+/// Polls a future gets before it is given up. One is enough; see the module's text.
+const MAX_POLLS: u32 = 1000;
+
+/// How often a transaction that lost a race is built anew. It cannot lose one.
+const MAX_ATTEMPTS: u32 = 8;
+
+pub(super) type Fs = CocoonFs<SpinSyncTypes, FsDevice>;
+pub(super) type FsPtr = <Fs as NvFs>::SyncRcPtr;
+pub(super) type Rng = Box<dyn RngCoreDispatchable + Send>;
+
+/// An open CocoonFs image.
+pub struct CocoonVolume {
+    state: spin::Mutex<State>,
+}
+
+struct State {
+    fs: FsPtr,
+    rng: Rng,
+    /// A commit ended with [`VolumeError::OutcomeUnknown`] and has not been undone.
+    indeterminate: bool,
+}
+
+impl core::fmt::Debug for CocoonVolume {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("CocoonVolume(..)")
+    }
+}
+
+impl CocoonVolume {
+    pub(super) fn new(fs: FsPtr, rng: Rng) -> Self {
+        Self {
+            state: spin::Mutex::new(State {
+                fs,
+                rng,
+                indeterminate: false,
+            }),
+        }
+    }
+}
+
+impl Volume for CocoonVolume {
+    fn read(&self, file: FileId) -> Result<FileData, VolumeError> {
+        let mut state = self.state.lock();
+        state.recover()?;
+        state
+            .read(file)
+            .inspect_err(|error| report(*error, format_args!("file {file}")))
+    }
+
+    fn list(&self, namespace: Namespace) -> Result<Vec<u32>, VolumeError> {
+        let mut state = self.state.lock();
+        state.recover()?;
+        state
+            .list(namespace)
+            .inspect_err(|error| report(*error, format_args!("list of files")))
+    }
+
+    fn transaction(&self, mut transaction: Transaction) -> Result<(), VolumeError> {
+        if transaction.is_empty() {
+            return Ok(());
+        }
+        let mut state = self.state.lock();
+        state.recover()?;
+        for _ in 0..MAX_ATTEMPTS {
+            match state.try_transaction(&mut transaction) {
+                Err(Failure::Retry) => {}
+                Err(Failure::Final(error)) => {
+                    report(error, format_args!("transaction"));
+                    return Err(error);
+                }
+                Ok(()) => return Ok(()),
+            }
+        }
+        Err(VolumeError::Internal)
+    }
+}
+
+/// Says in the log what nobody may miss, whatever the caller does with the error.
+fn report(error: VolumeError, what: core::fmt::Arguments<'_>) {
+    match error {
+        VolumeError::AuthenticationFailed | VolumeError::OutcomeUnknown => {
+            log::error!("persistence: {what}: {error}");
+        }
+        _ => {}
+    }
+}
+
+/// Why one attempt at a transaction failed.
+enum Failure {
+    /// Another transaction was committed meanwhile; build this one anew.
+    Retry,
+    Final(VolumeError),
+}
+
+impl From<NvFsError> for Failure {
+    fn from(error: NvFsError) -> Self {
+        match error {
+            NvFsError::Retry => Self::Retry,
+            error => Self::Final(to_volume_error(error)),
+        }
+    }
+}
+
+impl From<VolumeError> for Failure {
+    fn from(error: VolumeError) -> Self {
+        Self::Final(error)
+    }
+}
+
+fn to_volume_error(error: NvFsError) -> VolumeError {
+    match error {
+        NvFsError::NoSpace => VolumeError::NoSpace,
+        NvFsError::MemoryAllocationFailure => VolumeError::NoMemory,
+        NvFsError::IoError(_) => VolumeError::DeviceFailed,
+        // What is parsed on an open volume was authenticated or should have been.
+        NvFsError::AuthenticationFailure | NvFsError::FsFormatError(_) => {
+            VolumeError::AuthenticationFailed
+        }
+        NvFsError::CryptoError(CryptoError::RngFailure) => VolumeError::NoRandomness,
+        NvFsError::Internal
+        | NvFsError::PermanentInternalFailure
+        | NvFsError::Retry
+        | NvFsError::OperationNotSupported
+        | NvFsError::CryptoError(_)
+        | NvFsError::DimensionsNotSupported
+        | NvFsError::FailedDataUpdateRead
+        | NvFsError::InodeReserved => VolumeError::Internal,
+    }
+}
+
+impl State {
+    /// Drives a future to its end; `None` where it does not come to one.
+    #[inline(never)]
+    fn drive<F: NvFsFuture<Fs>>(&mut self, future: F) -> Option<F::Output> {
+        let mut future = pin!(future);
+        let fs = SyncRcPtr::as_ref(&self.fs);
+        let mut context = Context::from_waker(Waker::noop());
+        for _ in 0..MAX_POLLS {
+            if let Poll::Ready(output) = future.as_mut().poll(&fs, &mut *self.rng, &mut context) {
+                return Some(output);
+            }
+        }
+        None
+    }
+
+    /// Undoes a commit whose outcome is unknown, if there is one.
+    fn recover(&mut self) -> Result<(), VolumeError> {
+        if !self.indeterminate {
+            return Ok(());
+        }
+        let cleanup = Fs::try_cleanup_indeterminate_commit_log(&SyncRcPtr::as_ref(&self.fs));
+        self.drive(cleanup)
+            .ok_or(VolumeError::Internal)?
+            .map_err(to_volume_error)?;
+        self.indeterminate = false;
+        log::warn!("persistence: volume recovered, the interrupted transaction was undone");
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn read(&mut self, file: FileId) -> Result<FileData, VolumeError> {
+        let read = Fs::read_inode(&SyncRcPtr::as_ref(&self.fs), None, file.inode());
+        let (_, result) = self
+            .drive(read)
+            .ok_or(VolumeError::Internal)?
+            .map_err(to_volume_error)?;
+        match result.map_err(to_volume_error)? {
+            Some((_flags, data)) => Ok(data),
+            None => Err(VolumeError::NotFound),
+        }
+    }
+
+    #[inline(never)]
+    fn list(&mut self, namespace: Namespace) -> Result<Vec<u32>, VolumeError> {
+        let start = Fs::start_read_sequence(&SyncRcPtr::as_ref(&self.fs));
+        let seq = self
+            .drive(start)
+            .ok_or(VolumeError::Internal)?
+            .map_err(to_volume_error)?;
+        let mut cursor = Fs::enumerate_cursor(
+            &SyncRcPtr::as_ref(&self.fs),
+            NvFsReadContext::Committed { seq },
+            namespace.inodes(),
+        )
+        .map_err(to_volume_error)?
+        .map_err(|(_, error)| to_volume_error(error))?;
+        let mut indexes = Vec::new();
+        loop {
+            let (returned, next) = self
+                .drive(cursor.next())
+                .ok_or(VolumeError::Internal)?
+                .map_err(to_volume_error)?;
+            cursor = returned;
+            let Some((inode, _flags)) = next.map_err(to_volume_error)? else {
+                return Ok(indexes);
+            };
+            indexes.try_reserve(1).map_err(|_| VolumeError::NoMemory)?;
+            // The upper half is the namespace: the cursor stays in its range.
+            indexes.push(inode as u32);
+        }
+    }
+
+    /// Stages and commits `transaction`, which keeps its data for another attempt.
+    fn try_transaction(&mut self, transaction: &mut Transaction) -> Result<(), Failure> {
+        let start = Fs::start_transaction(&SyncRcPtr::as_ref(&self.fs), None);
+        let mut staged = self.drive(start).ok_or(VolumeError::Internal)??;
+        for (file, change) in transaction.changes() {
+            staged = match change {
+                Change::Write(data) => self.stage_write(staged, *file, data)?,
+                Change::Remove => self.stage_remove(staged, *file)?,
+            };
+        }
+        self.commit(staged)
+    }
+
+    #[inline(never)]
+    fn stage_write(
+        &mut self,
+        staged: <Fs as NvFs>::Transaction,
+        file: FileId,
+        data: &mut FileData,
+    ) -> Result<<Fs as NvFs>::Transaction, Failure> {
+        // The flags of the inode stay as they are: nothing here has a use for them.
+        let write = Fs::write_inode(
+            &SyncRcPtr::as_ref(&self.fs),
+            staged,
+            file.inode(),
+            0,
+            0,
+            core::mem::take(data),
+        );
+        let (returned, result) = self.drive(write).ok_or(VolumeError::Internal)?;
+        *data = returned;
+        let (staged, result) = result?;
+        result?;
+        Ok(staged)
+    }
+
+    #[inline(never)]
+    fn stage_remove(
+        &mut self,
+        staged: <Fs as NvFs>::Transaction,
+        file: FileId,
+    ) -> Result<<Fs as NvFs>::Transaction, Failure> {
+        let inode = file.inode();
+        let mut cursor = Fs::unlink_cursor(&SyncRcPtr::as_ref(&self.fs), staged, inode..=inode)?
+            .map_err(|(_, error)| error)?;
+        let (returned, found) = self.drive(cursor.next()).ok_or(VolumeError::Internal)??;
+        cursor = returned;
+        if found?.is_some() {
+            let (returned, result) = self
+                .drive(cursor.unlink_current_inode())
+                .ok_or(VolumeError::Internal)??;
+            cursor = returned;
+            result?;
+        }
+        Ok(cursor.into_transaction()?)
+    }
+
+    #[inline(never)]
+    fn commit(&mut self, staged: <Fs as NvFs>::Transaction) -> Result<(), Failure> {
+        let commit = Fs::commit_transaction(&SyncRcPtr::as_ref(&self.fs), staged, None, None, true);
+        match self.drive(commit) {
+            Some(Ok(())) => Ok(()),
+            Some(Err(TransactionCommitError::LogStateClean { reason })) => Err(reason.into()),
+            Some(Err(TransactionCommitError::LogStateIndeterminate { .. })) | None => {
+                self.indeterminate = true;
+                Err(VolumeError::OutcomeUnknown.into())
+            }
+        }
+    }
+}
