@@ -15,12 +15,19 @@ pub mod entropy;
 pub mod exec;
 pub mod time;
 
-pub mod drivers;
+pub mod arch;
+pub mod mm;
+pub mod platform;
 
 pub mod block;
+pub mod drivers;
 
 #[cfg(feature = "cocoonfs")]
 pub mod persistence;
 
 #[cfg(feature = "attest")]
 pub mod attest;
+
+pub mod boot;
+pub mod console;
+pub mod fatal;

@@ -39,6 +39,7 @@ pub mod fake {
     use core::sync::atomic::{AtomicU64, Ordering};
     use core::time::Duration;
 
+    /// The clock.
     pub struct SteppingClock {
         micros: AtomicU64,
         step: u64,

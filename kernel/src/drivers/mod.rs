@@ -1,2 +1,6 @@
 //! Devices.
+
+pub mod fw_cfg;
 pub mod stream;
+pub mod uart;
+pub mod virtio;

@@ -17,6 +17,7 @@ pub trait ByteStream {
 
 /// Why bytes could not be moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum StreamError {
     #[error("no answer in time")]
     TimedOut,

@@ -1,0 +1,84 @@
+//! What differs between an ordinary VM and a confidential one.
+//!
+//! Everything above asks a [`Platform`] and never which one it is.
+
+#![allow(unsafe_code)]
+
+mod native;
+pub mod tsc;
+
+use crate::arch::rng::CpuRandom;
+use crate::entropy::{Entropy, EntropyError, TestedSource};
+use crate::mm::MemoryError;
+use crate::time::Clock;
+use bootinfo::{BootInfo, PhysRange};
+
+/// Port I/O, by whatever way the platform has.
+pub trait PortIo: Sync {
+    /// Reads a byte.
+    fn read8(&self, port: u16) -> u8;
+    /// Writes a byte.
+    fn write8(&self, port: u16, value: u8);
+    /// Writes 16 bits.
+    fn write16(&self, port: u16, value: u16);
+    /// Writes 32 bits.
+    fn write32(&self, port: u16, value: u32);
+}
+
+/// How the kernel ended; the numbers go to the debug-exit device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum ExitCode {
+    /// The boot sequence came to its end.
+    Complete = 0x10,
+    /// A stop for a reason that the log names.
+    Fatal = 0x11,
+    /// A bug: a panic or an exception.
+    Panic = 0x12,
+}
+
+/// Proof of what runs here, as the hardware gives it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HardwareEvidence {
+    /// There is no such hardware.
+    None,
+}
+
+/// An environment that the kernel runs in.
+pub trait Platform: Sync {
+    /// Name in the log.
+    fn name(&self) -> &'static str;
+
+    /// Port I/O.
+    fn ports(&self) -> &dyn PortIo;
+
+    /// Makes memory visible to the host, contents lost.
+    fn share_with_host(&self, range: PhysRange) -> Result<(), MemoryError>;
+
+    /// Where virtio-mmio devices may be: a window and the size of each slot in it.
+    fn virtio_slots(&self) -> (PhysRange, u64);
+
+    /// Evidence over 64 bytes of `REPORT_DATA`.
+    fn evidence(&self, report_data: &[u8; 64]) -> HardwareEvidence;
+
+    /// Starts the clock.
+    fn start_clock(&self) -> Result<&'static dyn Clock, tsc::ClockError>;
+
+    /// Ends the VM, telling the host why.
+    fn exit(&self, code: ExitCode) -> !;
+}
+
+/// The platform that the loader found, or none for one that this kernel does not
+/// know.
+pub fn select(info: &BootInfo) -> Option<&'static dyn Platform> {
+    match info.platform {
+        bootinfo::platform::NATIVE => Some(&native::NATIVE),
+        _ => None,
+    }
+}
+
+/// Starts the random source of the CPU.
+pub fn start_entropy() -> Result<(impl Entropy + 'static, &'static str), EntropyError> {
+    let source = CpuRandom::detect().ok_or(EntropyError::NoSource)?;
+    Ok((TestedSource::start(source)?, source.name()))
+}

@@ -1,0 +1,82 @@
+//! An ordinary VM under stock QEMU, machine `microvm`: no isolation at all.
+
+mod calibrate;
+
+use super::{ExitCode, HardwareEvidence, Platform, PortIo, tsc};
+use crate::arch::{cpu, port};
+use crate::mm::MemoryError;
+use crate::time::Clock;
+use bootinfo::PhysRange;
+
+/// Port of QEMU's debug-exit device; ignored where there is none.
+const DEBUG_EXIT_PORT: u16 = 0xf4;
+
+/// The virtio-mmio slots of `microvm`: up to 24 of 512 bytes each.
+const VIRTIO_SLOTS: PhysRange = PhysRange {
+    start: 0xfeb0_0000,
+    size: 24 * VIRTIO_SLOT_SIZE,
+};
+
+const VIRTIO_SLOT_SIZE: u64 = 512;
+
+pub(super) static NATIVE: Native = Native;
+
+pub(super) struct Native;
+
+impl PortIo for Native {
+    fn read8(&self, port: u16) -> u8 {
+        // SAFETY: the drivers use ports of devices without access to memory.
+        unsafe { port::inb(port) }
+    }
+
+    fn write8(&self, port: u16, value: u8) {
+        // SAFETY: as in `read8`.
+        unsafe { port::outb(port, value) };
+    }
+
+    fn write16(&self, port: u16, value: u16) {
+        // SAFETY: as in `read8`.
+        unsafe { port::outw(port, value) };
+    }
+
+    fn write32(&self, port: u16, value: u32) {
+        // SAFETY: as in `read8`.
+        unsafe { port::outl(port, value) };
+    }
+}
+
+impl Platform for Native {
+    fn name(&self) -> &'static str {
+        "native"
+    }
+
+    fn ports(&self) -> &dyn PortIo {
+        self
+    }
+
+    fn share_with_host(&self, _range: PhysRange) -> Result<(), MemoryError> {
+        // The host sees all memory of an ordinary VM.
+        Ok(())
+    }
+
+    fn virtio_slots(&self) -> (PhysRange, u64) {
+        (VIRTIO_SLOTS, VIRTIO_SLOT_SIZE)
+    }
+
+    fn evidence(&self, _report_data: &[u8; 64]) -> HardwareEvidence {
+        HardwareEvidence::None
+    }
+
+    fn start_clock(&self) -> Result<&'static dyn Clock, tsc::ClockError> {
+        let frequency = tsc::frequency_from_cpuid()
+            .or_else(|| calibrate::against_pit(self))
+            .or_else(|| calibrate::against_rtc(self))
+            .ok_or(tsc::ClockError::NoReference)?;
+        tsc::start(frequency)
+    }
+
+    fn exit(&self, code: ExitCode) -> ! {
+        self.write32(DEBUG_EXIT_PORT, code as u32);
+        cpu::triple_fault()
+    }
+}
