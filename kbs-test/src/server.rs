@@ -22,7 +22,7 @@ use crate::log::Log;
 const MAX_CONNECTIONS: usize = 128;
 
 /// How long a client may take to send the header of its next request.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Pause after a failed accept, which happens when the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -105,6 +105,10 @@ fn answer(mut response: ureq::http::Response<ureq::Body>) -> Answer {
     (status, response.body_mut().read_json().unwrap())
 }
 
+fn new_key() -> SecretKey {
+    SecretKey::try_generate_from_rng(&mut getrandom::SysRng).unwrap()
+}
+
 fn jwk(key: &SecretKey) -> Value {
     let sec1 = key.public_key().to_sec1_point(false);
     let (x, y) = sec1.as_bytes()[1..].split_at(66);
@@ -147,7 +151,7 @@ fn refused(answer: &Answer, status: u16, words: &str) {
 #[test]
 fn secret_is_released_once_to_the_attested_key() {
     let kbs = Kbs::with_sample();
-    let (client, key) = (kbs.client(), SecretKey::generate());
+    let (client, key) = (kbs.client(), new_key());
     let nonce = client.auth("sample");
     let (status, body) = client.attest(&sample(&key, &nonce, None));
     assert_eq!(status, 200, "{body}");
@@ -173,7 +177,7 @@ fn other_launch_measurement_is_refused_and_printed() {
         allow_sample: true,
         ..Policy::default()
     });
-    let (client, key) = (kbs.client(), SecretKey::generate());
+    let (client, key) = (kbs.client(), new_key());
     let nonce = client.auth("sample");
     let answer = client.attest(&sample(&key, &nonce, Some(&found)));
     refused(&answer, 401, "launch measurement not as expected");
@@ -190,7 +194,7 @@ fn other_launch_measurement_is_refused_and_printed() {
 #[test]
 fn sample_evidence_is_refused_unless_allowed() {
     let kbs = Kbs::start(Policy::default());
-    let (client, key) = (kbs.client(), SecretKey::generate());
+    let (client, key) = (kbs.client(), new_key());
     let nonce = client.auth("sample");
     let answer = client.attest(&sample(&key, &nonce, None));
     refused(&answer, 401, "start kbs-test with --allow-sample");
@@ -198,7 +202,7 @@ fn sample_evidence_is_refused_unless_allowed() {
 
 #[test]
 fn snp_evidence_needs_the_development_option() {
-    let (measurement, key) = ([7; 48], SecretKey::generate());
+    let (measurement, key) = ([7; 48], new_key());
     let report = |nonce: &str| {
         let mut raw = vec![0; 1184];
         raw[0] = 3;
@@ -238,7 +242,7 @@ fn snp_evidence_needs_the_development_option() {
 #[test]
 fn evidence_of_one_session_is_worth_nothing_in_another() {
     let kbs = Kbs::with_sample();
-    let (one, two, key) = (kbs.client(), kbs.client(), SecretKey::generate());
+    let (one, two, key) = (kbs.client(), kbs.client(), new_key());
     let nonce_one = one.auth("sample");
     let nonce_two = two.auth("sample");
     assert_ne!(nonce_one, nonce_two);
@@ -247,7 +251,7 @@ fn evidence_of_one_session_is_worth_nothing_in_another() {
     refused(&answer, 401, "not the challenge of this session");
 
     // The other session is untouched by the failure, and its key is its own.
-    let other_key = SecretKey::generate();
+    let other_key = new_key();
     let mut stolen = sample(&key, &nonce_one, None);
     stolen["runtime-data"]["tee-pubkey"] = jwk(&other_key);
     refused(&one.attest(&stolen), 401, "REPORT_DATA does not bind");
@@ -256,7 +260,7 @@ fn evidence_of_one_session_is_worth_nothing_in_another() {
 #[test]
 fn challenge_is_good_for_one_attempt() {
     let kbs = Kbs::with_sample();
-    let (client, key) = (kbs.client(), SecretKey::generate());
+    let (client, key) = (kbs.client(), new_key());
     let nonce = client.auth("sample");
     refused(&client.post("/attest", "{}"), 400, "missing field");
     let answer = client.attest(&sample(&key, &nonce, None));
@@ -285,7 +289,7 @@ fn resource_needs_an_attested_session() {
 #[test]
 fn only_the_registered_resource_exists() {
     let kbs = Kbs::with_sample();
-    let (client, key) = (kbs.client(), SecretKey::generate());
+    let (client, key) = (kbs.client(), new_key());
     let nonce = client.auth("sample");
     assert_eq!(client.attest(&sample(&key, &nonce, None)).0, 200);
     let answer = client.get("/resource/default/sample/other");
@@ -305,7 +309,7 @@ fn only_the_registered_resource_exists() {
 #[test]
 fn unsupported_keys_are_refused_by_name() {
     let kbs = Kbs::with_sample();
-    let (client, key) = (kbs.client(), SecretKey::generate());
+    let (client, key) = (kbs.client(), new_key());
     let rsa = json!({"kty": "RSA", "alg": "RSA-OAEP-256", "n": "AQAB", "e": "AQAB"});
     let mut p384 = jwk(&key);
     p384["crv"] = "P-384".into();
@@ -320,7 +324,7 @@ fn unsupported_keys_are_refused_by_name() {
 #[test]
 fn unchecked_extras_are_refused() {
     let kbs = Kbs::with_sample();
-    let (client, key) = (kbs.client(), SecretKey::generate());
+    let (client, key) = (kbs.client(), new_key());
     let mut body = sample(&key, &client.auth("sample"), None);
     body["init-data"] = json!({"format": "toml", "body": ""});
     refused(&client.attest(&body), 401, "init-data is not supported");
@@ -367,7 +371,7 @@ fn many_clients_at_once_each_get_their_own_answer() {
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
-                let (client, key) = (kbs.client(), SecretKey::generate());
+                let (client, key) = (kbs.client(), new_key());
                 let nonce = client.auth("sample");
                 assert_eq!(client.attest(&sample(&key, &nonce, None)).0, 200);
                 let jwe: Jwe = serde_json::from_value(client.resource().1).unwrap();
