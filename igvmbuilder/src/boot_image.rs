@@ -118,8 +118,8 @@ impl BootImage {
         })
     }
 
-    /// Every page of the image with its address; `None` is a page of zeroes.
-    pub fn pages(&self) -> impl Iterator<Item = (u64, Option<Vec<u8>>)> {
+    /// Every page of the image with its address, zeroed ones included.
+    pub fn pages(&self) -> impl Iterator<Item = (u64, Vec<u8>)> {
         self.segments.iter().flat_map(|segment| {
             (segment.address..segment.end())
                 .step_by(PAGE_SIZE as usize)
@@ -128,8 +128,7 @@ impl BootImage {
                     let rest = segment.data.get(start..).unwrap_or_default();
                     let mut page = rest[..rest.len().min(PAGE_SIZE as usize)].to_vec();
                     page.resize(PAGE_SIZE as usize, 0);
-                    let zero = page.iter().all(|byte| *byte == 0);
-                    (address, (!zero).then_some(page))
+                    (address, page)
                 })
         })
     }

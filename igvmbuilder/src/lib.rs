@@ -14,6 +14,11 @@
 
 pub mod boot_image;
 pub mod elf_file;
+pub mod flatten;
+pub mod igvm_file;
+pub mod igvm_reader;
+pub mod measure;
+pub mod platform;
 pub mod pvh;
 
 /// Size of a page in bytes.

@@ -4,7 +4,8 @@ use anyhow::{Context, Result};
 use bootinfo::platform;
 use clap::Parser;
 use igvmbuilder::boot_image::{BootImage, MemoryMapSource};
-use igvmbuilder::pvh;
+use igvmbuilder::platform::Native;
+use igvmbuilder::{flatten, igvm_file, pvh};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -12,29 +13,68 @@ use std::path::{Path, PathBuf};
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true)]
 struct Arguments {
-    /// The loader's ELF file.
-    #[arg(long, value_name = "FILE")]
-    stage2: PathBuf,
-    /// The kernel's ELF file; symbols are left out of the images.
-    #[arg(long, value_name = "FILE")]
-    kernel: PathBuf,
-    /// Write a PVH image, which stock QEMU boots with -kernel.
+    /// The loader's ELF file
+    #[arg(long, value_name = "FILE", required_unless_present = "flatten_igvm")]
+    stage2: Option<PathBuf>,
+    /// The kernel's ELF file; symbols are left out of the images
+    #[arg(long, value_name = "FILE", required_unless_present = "flatten_igvm")]
+    kernel: Option<PathBuf>,
+    /// Write an IGVM file
+    #[arg(long, value_name = "FILE", required_unless_present = "elf")]
+    igvm: Option<PathBuf>,
+    /// Write a PVH image, which stock QEMU boots with -kernel
     #[arg(long, value_name = "FILE")]
     elf: Option<PathBuf>,
+    /// Instead of stage2 and a kernel, take the content of a finished IGVM file; for
+    /// tests on hosts that cannot load IGVM
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "elf",
+        conflicts_with_all = ["stage2", "kernel", "igvm"]
+    )]
+    flatten_igvm: Option<PathBuf>,
+    /// RAM of the machine that will boot the flattened file, in MiB
+    #[arg(
+        long,
+        value_name = "MIB",
+        default_value_t = 256,
+        requires = "flatten_igvm"
+    )]
+    memory: u64,
 }
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let stage2 = read(&arguments.stage2)?;
-    let kernel = read(&arguments.kernel)?;
-    if let Some(path) = &arguments.elf {
-        let image = BootImage::compose(
-            &stage2,
-            &kernel,
-            platform::NATIVE,
-            MemoryMapSource::StartInfo,
-        )?;
-        write(path, &pvh::write(&image)?)?;
+    if let (Some(igvm), Some(elf)) = (&arguments.flatten_igvm, &arguments.elf) {
+        let image = flatten::flatten(&read(igvm)?, arguments.memory)
+            .with_context(|| igvm.display().to_string())?;
+        return write(elf, &image);
+    }
+    let (Some(stage2), Some(kernel)) = (&arguments.stage2, &arguments.kernel) else {
+        anyhow::bail!("--stage2 and --kernel are required");
+    };
+    let stage2 = read(stage2)?;
+    let kernel = read(kernel)?;
+    // Both are built before either is written: a failure leaves no half of a pair.
+    let elf = match &arguments.elf {
+        Some(path) => {
+            let image = BootImage::compose(
+                &stage2,
+                &kernel,
+                platform::NATIVE,
+                MemoryMapSource::StartInfo,
+            )?;
+            Some((path, pvh::write(&image)?))
+        }
+        None => None,
+    };
+    let igvm = match &arguments.igvm {
+        Some(path) => Some((path, igvm_file::build(&stage2, &kernel, &Native)?)),
+        None => None,
+    };
+    for (path, contents) in elf.into_iter().chain(igvm) {
+        write(path, &contents)?;
     }
     Ok(())
 }
