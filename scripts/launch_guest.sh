@@ -144,7 +144,7 @@ if [ $platform = native ]; then
     # Without hardware there is nobody to measure the launch; the SVSM is told
     # the digest its image would have, and reports that.
     if [ -f "$igvm" ] && [ -x "$top/bin/igvmmeasure" ]; then
-        measurement=$("$top/bin/igvmmeasure" "$igvm") || usage_error "--igvm: bin/igvmmeasure refuses $igvm, see above"
+        measurement=$("$top/bin/igvmmeasure" "$igvm" measure -b) || usage_error "--igvm: bin/igvmmeasure refuses $igvm, see above"
         cmd+=(-fw_cfg "name=opt/org.coconut-svsm/measurement,string=$measurement")
     else
         echo "launch_guest.sh: no $igvm or no bin/igvmmeasure; the SVSM will report no measurement" >&2
