@@ -1,0 +1,243 @@
+//! What a volume promises its users.
+
+use svsm::persistence::boot_counter::{BOOT_COUNTER, BootCounterError, count_boot};
+use svsm::persistence::{
+    FileId, Namespace, Transaction, Volume, VolumeError, VolumeKey, file_data,
+};
+
+use crate::support::*;
+
+const A: FileId = FileId::new(Namespace::Vtpm, 1);
+const B: FileId = FileId::new(Namespace::Vtpm, u32::MAX);
+const C: FileId = FileId::new(Namespace::Uefi, 0);
+
+#[test]
+fn files_survive_a_reboot() {
+    let device = formatted(&key());
+    let volume = open_device(&device, &key()).unwrap();
+    let sizes = [0, 1, 63, 64, 511, 512, 513, 4096, 65536];
+    for (index, size) in sizes.into_iter().enumerate() {
+        let file = FileId::new(Namespace::Uefi, index as u32);
+        write(&volume, file, &pattern(index as u64, size)).unwrap();
+    }
+    let volume = reopen(device.snapshot(), &key()).unwrap();
+    for (index, size) in sizes.into_iter().enumerate() {
+        let file = FileId::new(Namespace::Uefi, index as u32);
+        assert_eq!(read(&volume, file), Some(pattern(index as u64, size)));
+    }
+}
+
+#[test]
+fn a_file_is_replaced_as_a_whole() {
+    let volume = open_device(&formatted(&key()), &key()).unwrap();
+    for (round, size) in [10, 3000, 5, 0, 700].into_iter().enumerate() {
+        write(&volume, A, &pattern(round as u64, size)).unwrap();
+        assert_eq!(read(&volume, A), Some(pattern(round as u64, size)));
+    }
+}
+
+#[test]
+fn a_missing_file_is_not_an_empty_one() {
+    let volume = open_device(&formatted(&key()), &key()).unwrap();
+    assert_eq!(volume.read(A), Err(VolumeError::NotFound));
+    write(&volume, A, b"").unwrap();
+    assert_eq!(volume.read(A).unwrap().len(), 0);
+}
+
+#[test]
+fn a_list_has_the_files_of_its_namespace_only() {
+    let volume = open_device(&formatted(&key()), &key()).unwrap();
+    assert_eq!(volume.list(Namespace::Vtpm), Ok(vec![]));
+    for file in [B, C, A, BOOT_COUNTER] {
+        write(&volume, file, b"x").unwrap();
+    }
+    assert_eq!(volume.list(Namespace::Vtpm), Ok(vec![1, u32::MAX]));
+    assert_eq!(volume.list(Namespace::Uefi), Ok(vec![0]));
+    assert_eq!(volume.list(Namespace::Attestation), Ok(vec![]));
+    assert_eq!(volume.list(Namespace::System), Ok(vec![1]));
+}
+
+#[test]
+fn a_transaction_happens_as_a_whole() {
+    let device = formatted(&key());
+    let volume = open_device(&device, &key()).unwrap();
+    write(&volume, A, b"old").unwrap();
+    let mut transaction = Transaction::new();
+    transaction.write(B, file_data(b"b").unwrap()).unwrap();
+    transaction.write(C, file_data(b"c").unwrap()).unwrap();
+    transaction.remove(A).unwrap();
+    transaction.remove(BOOT_COUNTER).unwrap();
+    volume.transaction(transaction).unwrap();
+    for volume in [&volume, &reopen(device.snapshot(), &key()).unwrap()] {
+        assert_eq!(read(volume, A), None);
+        assert_eq!(read(volume, B), Some(b"b".to_vec()));
+        assert_eq!(read(volume, C), Some(b"c".to_vec()));
+    }
+}
+
+#[test]
+fn a_transaction_without_changes_costs_nothing() {
+    let device = formatted(&key());
+    let volume = open_device(&device, &key()).unwrap();
+    device.reset_counters();
+    volume.transaction(Transaction::new()).unwrap();
+    assert_eq!(device.counters().requests(), 0);
+}
+
+#[test]
+fn a_full_volume_says_so_and_stays_as_it_was() {
+    let device = formatted(&key());
+    let volume = open_device(&device, &key()).unwrap();
+    write(&volume, A, b"kept").unwrap();
+    for _ in 0..20 {
+        let mut transaction = Transaction::new();
+        transaction.write(A, file_data(b"lost").unwrap()).unwrap();
+        transaction
+            .write(B, file_data(&pattern(1, IMAGE)).unwrap())
+            .unwrap();
+        assert_eq!(volume.transaction(transaction), Err(VolumeError::NoSpace));
+        assert_eq!(read(&volume, A), Some(b"kept".to_vec()));
+        assert_eq!(read(&volume, B), None);
+    }
+    // Nothing was lost to the failed attempts.
+    write(&volume, B, &pattern(2, IMAGE * 3 / 4)).unwrap();
+    let volume = reopen(device.snapshot(), &key()).unwrap();
+    assert_eq!(read(&volume, B), Some(pattern(2, IMAGE * 3 / 4)));
+    assert_eq!(read(&volume, A), Some(b"kept".to_vec()));
+}
+
+#[test]
+fn tampered_data_is_refused_and_never_returned() {
+    let device = formatted(&key());
+    let volume = open_device(&device, &key()).unwrap();
+    write(&volume, C, b"innocent").unwrap();
+    let free = device.snapshot();
+    write(&volume, A, &pattern(1, 8192)).unwrap();
+    drop(volume);
+    let whole = device.snapshot();
+    let changed: Vec<usize> = (4096..whole.len())
+        .step_by(512)
+        .filter(|at| whole[*at..*at + 512] != free[*at..*at + 512])
+        .collect();
+    let mut refused = 0;
+    for at in changed {
+        let mut bytes = whole.clone();
+        bytes[at + 100] ^= 0x80;
+        let (outcome, lines) = logged(|| {
+            let volume = reopen(bytes, &key())?;
+            Some(volume.read(A))
+        });
+        match outcome {
+            // Refused with the whole volume, or a block that is no longer in use.
+            None => assert!(lines[0].contains("skipped")),
+            Some(Ok(data)) => assert!(*data == pattern(1, 8192)),
+            Some(Err(error)) => {
+                assert_eq!(error, VolumeError::AuthenticationFailed);
+                assert_eq!(
+                    lines.last().unwrap(),
+                    "ERROR: persistence: file vtpm/1: authentication failed, the data is damaged or was tampered with"
+                );
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused >= 16, "{refused}");
+}
+
+#[test]
+fn the_boot_counter_counts_boots() {
+    let device = formatted(&key());
+    for boot in 1..=4u64 {
+        let volume = open_device(&device, &key()).unwrap();
+        let (result, lines) = logged(|| count_boot(&volume));
+        assert_eq!(result, Ok(boot));
+        let first = if boot == 1 {
+            "persistence demo: no boot counter found yet".to_owned()
+        } else {
+            format!("persistence demo: boot counter read back is {}", boot - 1)
+        };
+        assert_eq!(
+            lines,
+            [
+                first.as_str(),
+                "persistence demo: successfully wrote updated boot counter"
+            ]
+        );
+    }
+}
+
+#[test]
+fn an_unusable_boot_counter_is_told_in_one_line() {
+    let volume = open_device(&formatted(&key()), &key()).unwrap();
+    write(&volume, BOOT_COUNTER, b"12345").unwrap();
+    let (result, lines) = logged(|| count_boot(&volume));
+    assert_eq!(result, Err(BootCounterError::Length(5)));
+    assert_eq!(
+        lines,
+        ["ERROR: persistence demo: the boot counter has 5 bytes, not 8"]
+    );
+}
+
+/// Requests and bytes written for an overwrite, on the project's layout. The numbers
+/// are in Documentation/PERSISTENCE.md.
+#[test]
+fn commits_take_few_requests() {
+    println!("size: reads writes flushes bytes-written");
+    for (size, limit) in [
+        (64, 12),
+        (4 << 10, 14),
+        (16 << 10, 14),
+        (64 << 10, 16),
+        (256 << 10, 20),
+    ] {
+        let device = formatted_as(8 * MIB, 512, &project_layout(), &key());
+        let volume = open_device(&device, &key()).unwrap();
+        write(&volume, A, &pattern(0, size)).unwrap();
+        let mut most = 0;
+        for round in 1..8 {
+            device.reset_counters();
+            write(&volume, A, &pattern(round, size)).unwrap();
+            let counters = device.counters();
+            println!(
+                "{size}: {} {} {} {}",
+                counters.reads, counters.writes, counters.flushes, counters.bytes_written
+            );
+            most = most.max(counters.requests());
+        }
+        assert!(most <= limit, "{size}: {most} requests");
+    }
+}
+
+#[test]
+fn mounting_takes_few_requests() {
+    let device = formatted_as(8 * MIB, 512, &project_layout(), &key());
+    device.reset_counters();
+    open_device(&device, &key()).unwrap();
+    let counters = device.counters();
+    println!("mount of 8 MiB: {counters:?}");
+    assert_eq!((counters.writes, counters.flushes), (0, 0));
+    assert!(counters.reads <= 32, "{counters:?}");
+}
+
+/// Everything there is runs on the stack of a kernel thread.
+#[test]
+fn a_stack_of_32_kib_is_enough() {
+    let device = creation_header(IMAGE, 512, IMAGE as u64, &project_layout());
+    std::thread::Builder::new()
+        .stack_size(32 << 10)
+        .spawn(move || {
+            let key = VolumeKey::new(&[0x11; 32]).unwrap();
+            for _ in 0..2 {
+                let volume = open_device(&device, &key).unwrap();
+                write(&volume, A, &[1; 3000]).unwrap();
+                let mut transaction = Transaction::new();
+                transaction.remove(A).unwrap();
+                volume.transaction(transaction).unwrap();
+                assert_eq!(volume.list(Namespace::Vtpm), Ok(vec![]));
+                count_boot(&volume).unwrap();
+            }
+        })
+        .unwrap()
+        .join()
+        .unwrap();
+}
