@@ -469,3 +469,66 @@ fn self_reported_measurement_is_sent() {
     };
     assert_eq!(measurement, Some("ab".repeat(48)));
 }
+
+/// An example of every message, in the words of the table in the documentation.
+fn every_message() -> Vec<AttestError> {
+    let of_line = [
+        LinkError::Silent(Duration::from_secs(10)),
+        LinkError::Stuck(42),
+        LinkError::Stalled {
+            received: 12,
+            expected: 82,
+        },
+        LinkError::Message(MessageError::TooLong(1 << 63)),
+        LinkError::Message(frame::decode::<u8>(b"x").unwrap_err()),
+        LinkError::Babble,
+        LinkError::NoMemory(MAX_MESSAGE),
+    ];
+    let of_binding = [
+        BindingError::NoKey,
+        BindingError::NoChallenge,
+        BindingError::Repeated,
+        BindingError::EmptyChallenge,
+    ];
+    let of_jwe = [
+        JweError::Length {
+            part: "wrapped key",
+            expected: 40,
+            found: 41,
+        },
+        JweError::Point(PointError::Length {
+            curve: "P-521",
+            expected: 66,
+            found: 32,
+        }),
+        JweError::Point(PointError::NotOnCurve("P-521")),
+        JweError::Unwrap,
+        JweError::Tag,
+    ];
+    let rest = [
+        AttestError::Version(UnsupportedVersion(Version(0, 2, 0))),
+        AttestError::GivenUp("...".into()),
+        AttestError::Entropy(EntropyError::Exhausted),
+        AttestError::Evidence(EvidenceError::Platform("...")),
+        AttestError::Decision(LinkError::Silent(Duration::from_secs(60))),
+        AttestError::Refused("...".into()),
+        AttestError::RefusedSilently,
+        AttestError::NoSecret("secret"),
+        AttestError::Secret(SecretError::Empty),
+        AttestError::Secret(SecretError::TooShort(31)),
+    ];
+    let mut all: Vec<_> = of_line.map(AttestError::Negotiation).into();
+    all.extend(of_binding.map(AttestError::Binding));
+    all.extend(of_jwe.map(AttestError::Decrypt));
+    all.extend(rest);
+    all
+}
+
+#[test]
+fn every_message_is_documented() {
+    let documentation = include_str!("../../../Documentation/ATTESTATION.md");
+    for error in every_message() {
+        let row = format!("| `{error}` |");
+        assert!(documentation.contains(&row), "not documented: {row}");
+    }
+}
