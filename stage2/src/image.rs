@@ -282,7 +282,8 @@ pub(crate) mod tests {
 
     #[test]
     fn every_broken_segment_is_refused() {
-        let broken: [(&str, fn(&mut [Header; 3])); 14] = [
+        type Breakage = fn(&mut [Header; 3]);
+        let broken: [(&str, Breakage); 14] = [
             ("writable code", |h| h[0].flags |= PF_W),
             ("executable data", |h| h[2].flags |= PF_X),
             ("unreadable", |h| h[1].flags = PF_X),

@@ -8,6 +8,7 @@ use igvmbuilder::platform::Native;
 use igvmbuilder::{flatten, igvm_file, pvh};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 /// Composes the boot images of the SVSM from stage2 and the kernel.
 #[derive(Parser)]
@@ -44,8 +45,17 @@ struct Arguments {
     memory: u64,
 }
 
-fn main() -> Result<()> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("igvmbuilder: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
     if let (Some(igvm), Some(elf)) = (&arguments.flatten_igvm, &arguments.elf) {
         let image = flatten::flatten(&read(igvm)?, arguments.memory)
             .with_context(|| igvm.display().to_string())?;

@@ -6,6 +6,7 @@ use igvmbuilder::igvm_reader;
 use igvmbuilder::measure::{Options, Platform, measure};
 use std::fs;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 /// Computes what a host's secure processor will report for an IGVM file.
 ///
@@ -45,8 +46,17 @@ enum PlatformName {
     Snp,
 }
 
-fn main() -> Result<()> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("igvmmeasure: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
     let path = &arguments.file;
     let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let file = igvm_reader::read(&bytes).with_context(|| path.display().to_string())?;
