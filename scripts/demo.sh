@@ -63,7 +63,7 @@ image=$work/state.img
 note "8 MiB with a CocoonFs creation header: what to make, but no key yet; the SVSM formats it"
 
 step "2. A key broker that gives the secret to this SVSM only"
-measurement=$("$bin/igvmmeasure" --check-kvm "$bin/coconut-qemu.igvm" measure -b)
+measurement=$("$bin/igvmmeasure" "$bin/coconut-qemu.igvm" measure -b)
 secret=$(od -An -tx1 -N32 /dev/urandom | tr -d ' \n')
 "$bin/kbs-test" --listen 127.0.0.1:0 --measurement "$measurement" --secret "$secret" \
     --allow-sample >"$work/kbs-test.log" 2>&1 &
@@ -123,7 +123,7 @@ ${bold}By hand, from $top${off}
        -t 128 -I ddeeff -s 8M --allocation-block-size 512 --io-block-size 512 \\
        --auth-tree-data-block-size 512 --auth-tree-node-size 1024
    bin/kbs-test --listen 127.0.0.1:8080 --allow-sample --secret \$(openssl rand -hex 32) \\
-       --measurement \$(bin/igvmmeasure --check-kvm bin/coconut-qemu.igvm measure -b) &
+       --measurement \$(bin/igvmmeasure bin/coconut-qemu.igvm measure -b) &
    bin/aproxy --protocol kbs-test --url http://127.0.0.1:8080 --unix svsm-proxy.sock --force &
    scripts/launch_guest.sh --aproxy svsm-proxy.sock --state state.img
    scripts/launch_guest.sh --aproxy svsm-proxy.sock --state state.img
