@@ -140,7 +140,7 @@ unsafe-report:
 
 measurement:
 	$(say) CHECK 'launch measurement against an independent implementation'
-	target/tools/venv/bin/python scripts/check-measurement.py
+	target/tools/venv/bin/python scripts/check-measurement.py $(BIN)/igvmmeasure $(BIN)/coconut-qemu.igvm
 
 e2e:
 	$(say) TEST 'end to end, in QEMU'
