@@ -140,7 +140,9 @@ unsafe-report:
 
 measurement:
 	$(say) CHECK 'launch measurement against an independent implementation'
-	target/tools/venv/bin/python scripts/check-measurement.py $(BIN)/igvmmeasure $(BIN)/coconut-qemu.igvm
+	$(CARGO) run -q $(CARGO_FLAGS) -p igvmbuilder --example all_directives $(TARGET_DIR)/all-directives.igvm
+	target/tools/venv/bin/python scripts/check-measurement.py $(BIN)/igvmmeasure \
+	  $(TARGET_DIR)/all-directives.igvm $(BIN)/coconut-qemu.igvm
 
 e2e:
 	$(say) TEST 'end to end, in QEMU'

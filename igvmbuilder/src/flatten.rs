@@ -10,6 +10,7 @@ use crate::PAGE_SIZE;
 use crate::elf_file::{ElfError, Executable, Segment};
 use crate::igvm_reader::{self, IgvmReadError, directives, platform_mask};
 use crate::pvh;
+use bootinfo::loader::REACHABLE_END;
 use igvm::IgvmDirectiveHeader;
 use igvm_defs::{
     IGVM_VHS_MEMORY_MAP_ENTRY, IgvmNativeVpContextX64, IgvmPageDataType, IgvmPlatformType,
@@ -87,7 +88,11 @@ pub fn flatten(file: &[u8], memory_mib: u64) -> Result<Vec<u8>, FlattenError> {
                     .remove(&insert.parameter_area_index)
                     .ok_or_else(undeclared)?;
                 for (page, data) in area.chunks(PAGE_SIZE as usize).enumerate() {
-                    place(&mut pages, insert.gpa + page as u64 * PAGE_SIZE, data)?;
+                    place(
+                        &mut pages,
+                        insert.gpa.saturating_add(page as u64 * PAGE_SIZE),
+                        data,
+                    )?;
                 }
             }
             IgvmDirectiveHeader::X64NativeVpContext {
@@ -103,8 +108,11 @@ pub fn flatten(file: &[u8], memory_mib: u64) -> Result<Vec<u8>, FlattenError> {
     Ok(pvh::write_executable(&assemble(pages, entry)?)?)
 }
 
-/// Puts one page in place; no page may come twice.
+/// Puts one page in place, below 4 GiB; no page may come twice.
 fn place(pages: &mut BTreeMap<u64, Vec<u8>>, gpa: u64, data: &[u8]) -> Result<(), FlattenError> {
+    if gpa >= REACHABLE_END {
+        return Err(FlattenError::Content("a page is not below 4 GiB"));
+    }
     let mut page = data.to_vec();
     page.resize(PAGE_SIZE as usize, 0);
     match pages.insert(gpa, page) {
@@ -164,8 +172,10 @@ fn assemble(pages: BTreeMap<u64, Vec<u8>>, entry: u32) -> Result<Executable, Fla
     let end = segments
         .last()
         .map(Segment::end)
-        .filter(|end| *end < u32::MAX.into())
-        .ok_or(FlattenError::Content("its pages are not below 4 GiB"))?;
+        .filter(|end| *end < REACHABLE_END)
+        .ok_or(FlattenError::Content(
+            "it leaves no room for the entry code",
+        ))?;
     // xor ebx, ebx; mov eax, entry; jmp eax
     let mut shim = vec![0x31, 0xdb, 0xb8];
     shim.extend(entry.to_le_bytes());

@@ -42,9 +42,9 @@ pub enum IgvmReadError {
     /// The file has no header for this platform.
     #[error("IGVM file does not support platform {0}")]
     Platform(&'static str),
-    /// Two platforms share a compatibility mask, or one is named twice.
-    #[error("IGVM file names a platform or compatibility mask twice")]
-    AmbiguousPlatform,
+    /// Two platforms share a compatibility mask.
+    #[error("IGVM file gives two platforms the same compatibility mask")]
+    AmbiguousMask,
 }
 
 /// Reads a file, all platforms.
@@ -60,14 +60,14 @@ pub fn platform_mask(
 ) -> Result<Option<u32>, IgvmReadError> {
     let mut seen = 0;
     let mut found = None;
-    for header in file.platforms() {
-        let IgvmPlatformHeader::SupportedPlatform(header) = header;
+    for IgvmPlatformHeader::SupportedPlatform(header) in file.platforms() {
+        // The format crate refuses a platform that comes twice, but not a mask.
         if seen & header.compatibility_mask != 0 {
-            return Err(IgvmReadError::AmbiguousPlatform);
+            return Err(IgvmReadError::AmbiguousMask);
         }
         seen |= header.compatibility_mask;
-        if header.platform_type == platform && found.replace(header.compatibility_mask).is_some() {
-            return Err(IgvmReadError::AmbiguousPlatform);
+        if header.platform_type == platform {
+            found = Some(header.compatibility_mask);
         }
     }
     Ok(found)

@@ -8,7 +8,7 @@ use bootinfo::{PhysRange, platform};
 use common::{inputs, kernel, stage2};
 use elf::abi::PT_NOTE;
 use igvm::{IgvmDirectiveHeader, IgvmFile, IgvmPlatformHeader, IsolationType};
-use igvm_defs::{IgvmPageDataType, IgvmPlatformType};
+use igvm_defs::{IgvmPageDataFlags, IgvmPageDataType, IgvmPlatformType};
 use igvmbuilder::boot_image::{BootImage, MemoryMapSource};
 use igvmbuilder::elf_file::Executable;
 use igvmbuilder::platform::Native;
@@ -200,8 +200,37 @@ fn flattened_file_has_its_pages_and_a_memory_map() {
     assert_eq!(map.ranges(), [all]);
     assert!(flatten::flatten(&igvm_bytes(), 0).is_err());
     assert!(flatten::flatten(&igvm_bytes(), 3073).is_err());
-    let snp = common::serialized(&common::snp_file(vec![common::vmsa(0, 0)]));
-    assert!(flatten::flatten(&snp, 64).is_err(), "nowhere to start");
+}
+
+#[test]
+fn file_that_cannot_be_flattened_is_refused() {
+    let refused = |directives| {
+        let file = common::serialized(&common::snp_file(directives));
+        flatten::flatten(&file, 64)
+            .expect_err("refused")
+            .to_string()
+    };
+    let normal = |gpa| {
+        let none = IgvmPageDataFlags::new();
+        let data = vec![1; PAGE];
+        common::page(common::NATIVE, gpa, none, IgvmPageDataType::NORMAL, data)
+    };
+    let says = |message: String, part| assert!(message.contains(part), "{message}");
+    says(refused(vec![normal(0x1000)]), "no CPU state");
+    says(
+        refused(vec![normal(0x1000), normal(0x1000)]),
+        "loaded twice",
+    );
+    says(refused(vec![normal(!0xfff)]), "not below 4 GiB");
+    says(refused(vec![normal(0xffff_f000)]), "no CPU state");
+    let secrets = common::page(
+        common::NATIVE,
+        0,
+        IgvmPageDataFlags::new(),
+        IgvmPageDataType::SECRETS,
+        vec![1; PAGE],
+    );
+    says(refused(vec![secrets]), "secure processor");
 }
 
 #[test]
