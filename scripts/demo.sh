@@ -58,8 +58,8 @@ wait_until() { # SECONDS COMMAND... : until it succeeds
 step "1. A volume for the state of the SVSM"
 image=$work/state.img
 "$cocoonfs" -i "$image" -f write-mkfs-info-header -H sha2 -C aes -t 128 -I ddeeff -s 8M \
-    --allocation-block-size 512 --io-block-size 512 \
-    --auth-tree-data-block-size 512 --auth-tree-node-size 1024
+    --allocation-block-size 512B --io-block-size 512B \
+    --auth-tree-data-block-size 512B --auth-tree-node-size 1K
 note "8 MiB with a CocoonFs creation header: what to make, but no key yet; the SVSM formats it"
 
 step "2. A key broker that gives the secret to this SVSM only"
@@ -120,8 +120,8 @@ cat <<END
 
 ${bold}By hand, from $top${off}
    target/tools/bin/cocoonfs -i state.img -f write-mkfs-info-header -H sha2 -C aes \\
-       -t 128 -I ddeeff -s 8M --allocation-block-size 512 --io-block-size 512 \\
-       --auth-tree-data-block-size 512 --auth-tree-node-size 1024
+       -t 128 -I ddeeff -s 8M --allocation-block-size 512B --io-block-size 512B \\
+       --auth-tree-data-block-size 512B --auth-tree-node-size 1K
    bin/kbs-test --listen 127.0.0.1:8080 --allow-sample --secret \$(openssl rand -hex 32) \\
        --measurement \$(bin/igvmmeasure bin/coconut-qemu.igvm measure -b) &
    bin/aproxy --protocol kbs-test --url http://127.0.0.1:8080 --unix svsm-proxy.sock --force &

@@ -13,16 +13,17 @@ use crate::tree;
 /// Size of the images the tests use, in bytes.
 pub const SIZE: u64 = 8 << 20;
 
-/// The layout that the project's scripts use; `scripts/demo.sh` has the same.
+/// The layout that the project's scripts use; `scripts/demo.sh` has the same. The tool
+/// doubles a size without a unit.
 const LAYOUT: [&str; 8] = [
     "--allocation-block-size",
-    "512",
+    "512B",
     "--io-block-size",
-    "512",
+    "512B",
     "--auth-tree-data-block-size",
-    "512",
+    "512B",
     "--auth-tree-node-size",
-    "1024",
+    "1K",
 ];
 
 /// Algorithms, salt and size of every image.
@@ -58,11 +59,11 @@ pub fn creation_header_4k(image: &Path) -> Result<()> {
         image,
         &[
             "--allocation-block-size",
-            "512",
+            "512B",
             "--io-block-size",
             "4K",
             "--auth-tree-data-block-size",
-            "512",
+            "512B",
             "--auth-tree-node-size",
             "4K",
         ],
