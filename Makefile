@@ -127,6 +127,9 @@ clippy-metal:
 unit:
 	$(say) TEST 'units, on the host'
 	$(CARGO) test $(CARGO_FLAGS) --no-fail-fast --workspace --exclude e2e --features '$(HOST_FEATURES)'
+	$(say) TEST 'images against the published tool'
+	COCOONFS_CLI='$(CURDIR)/target/tools/bin/cocoonfs' $(CARGO) test $(CARGO_FLAGS) --no-fail-fast \
+	  -p svsm --features cocoonfs --test persistence -- --ignored
 
 combinations:
 	scripts/feature-sets.sh | while read -r set; do \

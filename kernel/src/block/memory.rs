@@ -156,7 +156,7 @@ impl MemoryDevice {
             block_count,
             ..
         } = self.geometry;
-        if len % block_size != 0
+        if !len.is_multiple_of(block_size)
             || block > block_count
             || (len / block_size) as u64 > block_count - block
         {

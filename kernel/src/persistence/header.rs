@@ -84,9 +84,7 @@ impl HeaderGeometry {
     /// The image's size in bytes from the 8 bytes at [`Self::image_size_at`];
     /// saturates.
     pub fn image_bytes(&self, field: [u8; 8]) -> u64 {
-        u64::from_le_bytes(field)
-            .checked_mul(1 << self.allocation_block_bytes_log2)
-            .unwrap_or(u64::MAX)
+        u64::from_le_bytes(field).saturating_mul(1 << self.allocation_block_bytes_log2)
     }
 }
 

@@ -97,7 +97,7 @@ impl FsDevice {
         }
         let block_size = self.geometry.block_size as u64;
         let (first, skip) = (begin / block_size, (begin % block_size) as usize);
-        if skip == 0 && end % block_size == 0 {
+        if skip == 0 && end.is_multiple_of(block_size) {
             self.device.read(first, buffer)?;
         } else {
             let blocks = end.div_ceil(block_size) - first;
@@ -143,8 +143,8 @@ impl FsDevice {
                 .copy_from_slice(request.get_source_buffer(&chunk)?);
         }
         let mut state = self.state.lock();
-        let result = if begin % block_size != 0
-            || len as u64 % block_size != 0
+        let result = if !begin.is_multiple_of(block_size)
+            || !(len as u64).is_multiple_of(block_size)
             || begin > self.geometry.bytes()
             || len as u64 > self.geometry.bytes() - begin
         {

@@ -178,23 +178,25 @@ fn an_unusable_boot_counter_is_told_in_one_line() {
     );
 }
 
-/// Requests and bytes written for an overwrite, on the project's layout. The numbers
-/// are in Documentation/PERSISTENCE.md.
+/// Requests, flushes included, for an overwrite on the project's layout. The first one
+/// behind a mount also reads; the numbers are in Documentation/PERSISTENCE.md.
 #[test]
 fn commits_take_few_requests() {
     println!("size: reads writes flushes bytes-written");
     for (size, limit) in [
-        (64, 12),
-        (4 << 10, 14),
-        (16 << 10, 14),
-        (64 << 10, 16),
-        (256 << 10, 20),
+        (64, 10),
+        (4 << 10, 11),
+        (16 << 10, 12),
+        (64 << 10, 14),
+        (256 << 10, 18),
     ] {
         let device = formatted_as(8 * MIB, 512, &project_layout(), &key());
         let volume = open_device(&device, &key()).unwrap();
-        write(&volume, A, &pattern(0, size)).unwrap();
+        for round in 0..2 {
+            write(&volume, A, &pattern(round, size)).unwrap();
+        }
         let mut most = 0;
-        for round in 1..8 {
+        for round in 2..8 {
             device.reset_counters();
             write(&volume, A, &pattern(round, size)).unwrap();
             let counters = device.counters();
@@ -216,7 +218,7 @@ fn mounting_takes_few_requests() {
     let counters = device.counters();
     println!("mount of 8 MiB: {counters:?}");
     assert_eq!((counters.writes, counters.flushes), (0, 0));
-    assert!(counters.reads <= 32, "{counters:?}");
+    assert!(counters.reads <= 20, "{counters:?}");
 }
 
 /// Everything there is runs on the stack of a kernel thread.
