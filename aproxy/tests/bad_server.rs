@@ -192,11 +192,16 @@ fn endless_answer_is_cut_off() {
     assert!(error.contains("larger than"), "{error}");
 }
 
-#[test]
-fn slow_server_is_given_up() {
+/// Serves like [`canned`], then answers one more request so slowly that it never ends.
+fn then_trickle(answers: Vec<Vec<u8>>) -> (String, std::thread::JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let server = std::thread::spawn(move || {
+    let thread = std::thread::spawn(move || {
+        for answer in answers {
+            let (mut stream, _) = listener.accept().unwrap();
+            read_request(&stream);
+            let _ = stream.write_all(&answer);
+        }
         let (mut stream, _) = listener.accept().unwrap();
         read_request(&stream);
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n");
@@ -205,15 +210,35 @@ fn slow_server_is_given_up() {
             std::thread::sleep(Duration::from_millis(100));
         }
     });
-    let proxy = Proxy::start(&url);
-    let mut svsm = proxy.connect();
+    (url, thread)
+}
+
+#[test]
+fn slow_server_is_given_up() {
+    let (url, server) = then_trickle(vec![]);
+    let mut svsm = Proxy::start(&url).connect();
     svsm.send_text(r#"{"version":[0,1,0],"tee":"sample"}"#);
     let error = svsm.receive_error();
-    assert!(
-        error.contains("did not answer /kbs/v0/auth within 2 s"),
-        "{error}"
-    );
+    let words = "did not answer /kbs/v0/auth within 2 s";
+    assert!(error.contains(words), "{error}");
     server.join().unwrap();
+
+    let (url, server) = then_trickle(vec![http("200 OK", NONCE)]);
+    let (mut svsm, key) = (Proxy::start(&url).connect(), Key::new());
+    let negotiation = svsm.negotiate(Tee::Sample);
+    svsm.send(&key.sample_request(&negotiation, None));
+    let error = svsm.receive_error();
+    let words = "did not answer /kbs/v0/attest within 3 s";
+    assert!(error.contains(words), "{error}");
+    server.join().unwrap();
+}
+
+#[test]
+fn default_limits_leave_the_svsm_time_to_hear_the_cause() {
+    let limits = aproxy::backend::kbs::ServerLimits::default();
+    assert!(limits.connect < limits.challenge);
+    assert!(limits.challenge < Duration::from_secs(10));
+    assert!(2 * limits.decision < Duration::from_secs(60));
 }
 
 #[test]

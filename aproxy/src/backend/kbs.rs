@@ -49,19 +49,25 @@ pub enum Flavour {
 }
 
 /// How long the server may take.
+///
+/// An SVSM waits 10 s for the challenge and 60 s for the decision, which takes two requests. The
+/// defaults stay below, so that it hears the cause and not just silence.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerLimits {
     /// For a connection.
     pub connect: Duration,
-    /// For one request with its complete answer, the connection included.
-    pub request: Duration,
+    /// For the challenge, the connection included.
+    pub challenge: Duration,
+    /// For each of the later requests: the server may have to fetch certificates to verify evidence.
+    pub decision: Duration,
 }
 
 impl Default for ServerLimits {
     fn default() -> Self {
         Self {
-            connect: Duration::from_secs(5),
-            request: Duration::from_secs(15),
+            connect: Duration::from_secs(4),
+            challenge: Duration::from_secs(8),
+            decision: Duration::from_secs(25),
         }
     }
 }
@@ -114,7 +120,6 @@ impl Kbs {
     fn client(&self) -> Client {
         let config = Agent::config_builder()
             .timeout_connect(Some(self.limits.connect))
-            .timeout_global(Some(self.limits.request))
             .http_status_as_error(false)
             // A redirect would take the evidence to a server nobody named.
             .max_redirects(0)
@@ -125,7 +130,7 @@ impl Kbs {
         Client {
             agent: config.new_agent(),
             url: self.url.clone(),
-            limit: self.limits.request,
+            limits: self.limits,
         }
     }
 }
@@ -280,7 +285,7 @@ fn decode(text: &str) -> Option<Base64> {
 struct Client {
     agent: Agent,
     url: String,
-    limit: Duration,
+    limits: ServerLimits,
 }
 
 impl Client {
@@ -289,13 +294,31 @@ impl Client {
         path: &'static str,
         body: &impl serde::Serialize,
     ) -> Result<T, BackendError> {
-        let answer = self.agent.post(self.address(path)).send_json(body);
+        let request = self.agent.post(self.address(path));
+        let answer = request
+            .config()
+            .timeout_global(Some(self.limit(path)))
+            .build()
+            .send_json(body);
         self.read(path, answer)
     }
 
     fn get<T: DeserializeOwned>(&self, path: &'static str) -> Result<T, BackendError> {
-        let answer = self.agent.get(self.address(path)).call();
+        let request = self.agent.get(self.address(path));
+        let answer = request
+            .config()
+            .timeout_global(Some(self.limit(path)))
+            .build()
+            .call();
         self.read(path, answer)
+    }
+
+    /// For one request with its complete answer.
+    fn limit(&self, path: &'static str) -> Duration {
+        match path {
+            PATH_AUTH => self.limits.challenge,
+            _ => self.limits.decision,
+        }
     }
 
     fn address(&self, path: &str) -> String {
@@ -329,7 +352,7 @@ impl Client {
             }
             ureq::Error::Timeout(_) => BackendError::Timeout {
                 path,
-                limit: self.limit,
+                limit: self.limit(path),
             },
             ureq::Error::Io(e) => self.unreachable(&e.to_string()),
             ureq::Error::HostNotFound => self.unreachable("no such host"),

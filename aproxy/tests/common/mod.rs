@@ -76,7 +76,8 @@ impl Proxy {
         };
         let server = ServerLimits {
             connect: Duration::from_secs(2),
-            request: Duration::from_secs(2),
+            challenge: Duration::from_secs(2),
+            decision: Duration::from_secs(3),
         };
         Self::with_limits(url, peer, server)
     }
