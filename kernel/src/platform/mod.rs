@@ -37,10 +37,10 @@ pub enum ExitCode {
     Panic = 0x12,
 }
 
-/// Proof of what runs here, as the hardware gives it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HardwareEvidence {
-    /// There is no such hardware.
+/// Hardware that can prove what runs here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EvidenceSource {
+    /// There is none; evidence is a sample.
     None,
 }
 
@@ -58,8 +58,8 @@ pub trait Platform: Sync {
     /// Where virtio-mmio devices may be: a window and the size of each slot in it.
     fn virtio_slots(&self) -> (PhysRange, u64);
 
-    /// Evidence over 64 bytes of `REPORT_DATA`.
-    fn evidence(&self, report_data: &[u8; 64]) -> HardwareEvidence;
+    /// What proves to others what runs here.
+    fn evidence_source(&self) -> EvidenceSource;
 
     /// Starts the clock.
     fn start_clock(&self) -> Result<&'static dyn Clock, tsc::ClockError>;

@@ -2,7 +2,7 @@
 
 mod calibrate;
 
-use super::{ExitCode, HardwareEvidence, Platform, PortIo, tsc};
+use super::{EvidenceSource, ExitCode, Platform, PortIo, tsc};
 use crate::arch::{cpu, port};
 use crate::mm::MemoryError;
 use crate::time::Clock;
@@ -63,8 +63,8 @@ impl Platform for Native {
         (VIRTIO_SLOTS, VIRTIO_SLOT_SIZE)
     }
 
-    fn evidence(&self, _report_data: &[u8; 64]) -> HardwareEvidence {
-        HardwareEvidence::None
+    fn evidence_source(&self) -> EvidenceSource {
+        EvidenceSource::None
     }
 
     fn start_clock(&self) -> Result<&'static dyn Clock, tsc::ClockError> {

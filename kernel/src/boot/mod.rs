@@ -1,15 +1,25 @@
 //! The boot sequence, from the loader's hand-over to a served guest.
 
+#[cfg(feature = "attest")]
+mod attestation;
+#[cfg(feature = "cocoonfs")]
+mod storage;
+
 use crate::arch::cpu::{self, Features};
 use crate::arch::tables;
+use crate::block::BlockDevice;
 use crate::drivers::virtio::discovery;
 use crate::entropy::{Entropy, EntropyError};
 use crate::mm::MemoryError;
 use crate::platform::tsc::ClockError;
 use crate::platform::{self, ExitCode, Platform};
+use crate::time::Clock;
 use crate::{console, fatal, mm};
 use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 use bootinfo::{BootInfo, BootInfoError};
+use core::time::Duration;
 
 /// Runs the kernel. The binary's entry point calls it, once, on the boot stack.
 pub fn main(info: &'static BootInfo) -> ! {
@@ -40,9 +50,25 @@ enum Stop {
     Clock(#[from] ClockError),
     #[error("no randomness: {0}")]
     Entropy(#[from] EntropyError),
+    #[cfg(feature = "attest")]
+    #[error("attestation failed: {0}")]
+    Attestation(#[from] attestation::AttestationStop),
+    #[cfg(feature = "cocoonfs")]
+    #[error("{0}")]
+    Key(#[from] crate::persistence::KeyError),
+}
+
+/// What the services stand on.
+#[cfg_attr(not(feature = "cocoonfs"), allow(dead_code))]
+struct Machine {
+    platform: &'static dyn Platform,
+    clock: &'static dyn Clock,
+    entropy: &'static dyn Entropy,
+    devices: Vec<Arc<dyn BlockDevice>>,
 }
 
 /// The boot sequence: each line is a step, and the first that fails ends it.
+#[cfg_attr(not(feature = "cocoonfs"), allow(unused_variables))]
 fn boot(info: &'static BootInfo, platform: &'static dyn Platform) -> Result<(), Stop> {
     log::info!(
         "SVSM {} on platform {}",
@@ -54,10 +80,14 @@ fn boot(info: &'static BootInfo, platform: &'static dyn Platform) -> Result<(), 
     mm::init(info)?;
     tables::use_fault_stacks(mm::stack::for_faults()?);
     mm::shared::init(|range| platform.share_with_host(range))?;
-    let clock = platform.start_clock()?;
-    let _entropy = start_entropy()?;
-    let _devices = discovery::block_devices(platform.virtio_slots(), clock);
-    report_memory();
+    let machine = start_machine(platform)?;
+    #[cfg(feature = "attest")]
+    let secret = attestation::obtain_secret(&machine)?;
+    #[cfg(feature = "cocoonfs")]
+    let volume = storage::open(&machine, &secret)?;
+    #[cfg(feature = "cocoonfs")]
+    storage::count_boot(volume.as_ref());
+    report_use(&machine);
     Ok(())
 }
 
@@ -68,17 +98,34 @@ fn protect_cpu() {
     log::info!("CPU: {features}");
 }
 
-fn start_entropy() -> Result<&'static dyn Entropy, EntropyError> {
+/// Starts clock and random source and finds the devices.
+fn start_machine(platform: &'static dyn Platform) -> Result<Machine, Stop> {
+    let clock = platform.start_clock()?;
     let (entropy, source) = platform::start_entropy()?;
     log::info!("random source: {source}, health tests passed");
-    Ok(Box::leak(Box::new(entropy)))
+    let devices = discovery::block_devices(platform.virtio_slots(), clock);
+    Ok(Machine {
+        platform,
+        clock,
+        entropy: Box::leak(Box::new(entropy)),
+        devices,
+    })
 }
 
-fn report_memory() {
-    let heap = mm::heap::usage();
+impl Machine {
+    /// Says in the log how long `what` took since `start`.
+    fn report_time(&self, what: &str, start: Duration) {
+        let time = self.clock.now().saturating_sub(start);
+        log::info!("time: {what} took {} ms", time.as_millis());
+    }
+}
+
+/// Says what the boot took.
+fn report_use(machine: &Machine) {
+    machine.report_time("the kernel's boot", Duration::ZERO);
     log::info!(
         "memory: {} bytes of heap in use, {} free frames",
-        heap.bytes,
+        mm::heap::usage().bytes,
         mm::free_frames()
     );
 }

@@ -1,0 +1,24 @@
+//! The step that opens the persistent storage, and its demonstration.
+
+use super::Machine;
+use crate::attest::Secret;
+use crate::persistence::{self, CocoonVolume, FormatPolicy, KeyError, VolumeKey};
+
+/// Opens the first block device whose image belongs to the secret. Without one the
+/// boot goes on, and what is kept is lost at the next.
+pub(super) fn open(machine: &Machine, secret: &Secret) -> Result<Option<CocoonVolume>, KeyError> {
+    let start = machine.clock.now();
+    let key = VolumeKey::new(secret.root_key())?;
+    let policy = FormatPolicy::Allow;
+    let volume = persistence::open_first(&machine.devices, &key, machine.entropy, policy);
+    machine.report_time("opening persistent storage", start);
+    Ok(volume)
+}
+
+/// Counts this boot on the volume. A failure is in the log and stops nothing.
+pub(super) fn count_boot(volume: Option<&CocoonVolume>) {
+    if let Some(volume) = volume {
+        // The log has the result, either way.
+        let _ = persistence::boot_counter::count_boot(volume);
+    }
+}
