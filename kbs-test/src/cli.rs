@@ -1,13 +1,17 @@
 //! The command line.
 
+use std::convert::Infallible;
+use std::fmt;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
+use zeroize::Zeroizing;
 
-use crate::config::{Config, Measurement, Policy, Secret};
+use crate::config::{Config, Measurement, Policy};
 use crate::log::Log;
 use crate::server::{Server, runtime};
 
@@ -33,7 +37,7 @@ pub struct Args {
     ///
     /// Other users of this machine can see it in the process list: use secrets made for tests.
     #[arg(short, long, value_name = "HEX")]
-    pub secret: Option<Secret>,
+    pub secret: Option<SecretText>,
 
     /// Address and port to listen on; port 0 picks a free port.
     #[arg(
@@ -64,6 +68,25 @@ Example, for an SVSM under plain QEMU:
   kbs-test --secret \"$SECRET\" --allow-sample
 then start aproxy with --url http://127.0.0.1:8080. See Documentation/KBS.md.";
 
+/// The value of `--secret`, not yet read: the command-line parser repeats what it cannot read in its
+/// message, and this value must not appear in one.
+#[derive(Clone)]
+pub struct SecretText(Zeroizing<String>);
+
+impl FromStr for SecretText {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(Zeroizing::new(text.to_owned())))
+    }
+}
+
+impl fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretText(redacted)")
+    }
+}
+
 impl Args {
     fn config(self) -> Result<Config> {
         let Some(secret) = self.secret else {
@@ -72,6 +95,7 @@ impl Args {
                  od -An -v -tx1 -N32 /dev/urandom | tr -d ' \\n'"
             );
         };
+        let secret = secret.0.parse().context("cannot use --secret")?;
         Ok(Config {
             policy: Policy {
                 measurement: self.measurement,
@@ -130,9 +154,16 @@ mod tests {
     fn wrong_values_are_refused_with_a_reason() {
         let e = parse(&["--measurement", "00"]).unwrap_err().to_string();
         assert!(e.contains("96 hex digits"), "{e}");
-        let e = parse(&["--secret", "xyz"]).unwrap_err().to_string();
-        assert!(e.contains("not hexadecimal"), "{e}");
         assert!(parse(&["--listen", "localhost"]).is_err());
+    }
+
+    #[test]
+    fn secret_that_cannot_be_read_is_not_repeated() {
+        let args = parse(&["--secret", "5ec2e7x"]).unwrap();
+        assert!(!format!("{args:?}").contains("5ec2e7"));
+        let e = format!("{:#}", args.config().unwrap_err());
+        assert!(e.contains("cannot use --secret: not hexadecimal"), "{e}");
+        assert!(!e.contains("5ec2e7"));
     }
 
     #[test]
