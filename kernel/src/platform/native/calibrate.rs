@@ -9,8 +9,12 @@ use crate::arch::cpu::tsc;
 /// Frequency of the 8254 PIT in Hz.
 const PIT_HZ: u64 = 1_193_182;
 
-/// PIT ticks of one measurement: 20 ms.
-const PIT_TICKS: u16 = 23_864;
+/// PIT ticks of one measurement: 10 ms.
+const PIT_TICKS: u16 = 11_932;
+
+/// Measurements, of which the median counts. On a busy host the VM can stand still for
+/// longer than the counter takes to wrap, which makes one of them wrong by a multiple.
+const PIT_ROUNDS: usize = 5;
 
 /// Looks at a timer after which it is taken for dead. A port access takes about a
 /// microsecond, so this is some seconds.
@@ -31,6 +35,15 @@ pub(super) fn against_pit(ports: &dyn PortIo) -> Option<u64> {
     // The new count is taken over with the next tick: wait for a first change.
     let loaded = pit_count(ports);
     (0..PIT_LOOKS).find(|_| pit_count(ports) != loaded)?;
+    let mut rounds = [0; PIT_ROUNDS];
+    for round in &mut rounds {
+        *round = measure_round(ports)?;
+    }
+    rounds.sort_unstable();
+    Some(rounds[PIT_ROUNDS / 2])
+}
+
+fn measure_round(ports: &dyn PortIo) -> Option<u64> {
     let (first, start) = (pit_count(ports), tsc());
     for _ in 0..PIT_LOOKS {
         // The counter counts down and wraps after 55 ms.
