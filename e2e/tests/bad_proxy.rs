@@ -104,8 +104,20 @@ fn a_proxy_that_closes_at_once_is_given_up() -> Result<()> {
 }
 
 #[test]
-fn a_proxy_that_closes_in_the_middle_of_a_message_is_given_up() -> Result<()> {
+fn a_proxy_that_stops_in_the_middle_of_a_message_is_given_up() -> Result<()> {
     refused("the proxy stopped after 28 of 90 bytes", |stream| {
+        hostile::receive(stream)?;
+        stream.write_all(&82_u64.to_le_bytes())?;
+        stream.write_all(&NEGOTIATION[..20])?;
+        hostile::hold(stream);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_proxy_that_closes_in_the_middle_of_a_message_is_given_up() -> Result<()> {
+    // QEMU may lose bytes that it has not passed on when the line is closed.
+    refused(" answer", |stream| {
         hostile::receive(stream)?;
         stream.write_all(&82_u64.to_le_bytes())?;
         stream.write_all(&NEGOTIATION[..20])?;
