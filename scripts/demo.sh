@@ -28,6 +28,7 @@ done
 
 # Everything lives in a directory of its own, so that demos can run side by side.
 work=$(mktemp -d "${TMPDIR:-/tmp}/svsm-demo.XXXXXX")
+touch "$work"/{kbs-test,aproxy}.log
 pids=()
 # shellcheck disable=SC2317 # called by the trap
 cleanup() {
@@ -64,7 +65,7 @@ note "8 MiB with a CocoonFs creation header: what to make, but no key yet; the S
 
 step "2. A key broker that gives the secret to this SVSM only"
 measurement=$("$bin/igvmmeasure" "$bin/coconut-qemu.igvm" measure -b)
-secret=$(od -An -tx1 -N32 /dev/urandom | tr -d ' \n')
+secret=$(od -An -v -tx1 -N32 /dev/urandom | tr -d ' \n')
 "$bin/kbs-test" --listen 127.0.0.1:0 --measurement "$measurement" --secret "$secret" \
     --allow-sample >"$work/kbs-test.log" 2>&1 &
 pids+=($!)
@@ -122,7 +123,7 @@ ${bold}By hand, from $top${off}
    target/tools/bin/cocoonfs -i state.img -f write-mkfs-info-header -H sha2 -C aes \\
        -t 128 -I ddeeff -s 8M --allocation-block-size 512B --io-block-size 512B \\
        --auth-tree-data-block-size 512B --auth-tree-node-size 1K
-   bin/kbs-test --listen 127.0.0.1:8080 --allow-sample --secret \$(openssl rand -hex 32) \\
+   bin/kbs-test --listen 127.0.0.1:8080 --allow-sample --secret \$(od -An -v -tx1 -N32 /dev/urandom | tr -d ' \n') \\
        --measurement \$(bin/igvmmeasure bin/coconut-qemu.igvm measure -b) &
    bin/aproxy --protocol kbs-test --url http://127.0.0.1:8080 --unix svsm-proxy.sock --force &
    scripts/launch_guest.sh --aproxy svsm-proxy.sock --state state.img
