@@ -26,10 +26,9 @@ fn refused(
 
     let proxy = ScriptedProxy::start(dir.path(), script)?;
     let boot = Guest::new().proxy(proxy.socket()).image(&state).boot()?;
-    proxy.finish()?;
-
     boot.assert_stopped(FAILED);
     boot.assert_stopped(cause);
+    proxy.finish()?;
     assert!(fs::read(&state)? == before, "the image changed");
     Ok(())
 }

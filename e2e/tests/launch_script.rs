@@ -175,7 +175,7 @@ fn an_snp_host_gets_the_command_of_the_documents() -> Result<()> {
     fake_qemu(dir.path(), "echo '  memory-backend-ram'")?;
     let old = launch(
         dir.path(),
-        &[&args[..], &["--kernel", "kernel.elf"]].concat(),
+        &[&args[..], &["--kernel", "kernel.elf", "--igvm", "none"]].concat(),
     )?;
     assert!(command(&old).contains("-M microvm,"), "{old:?}");
     assert!(String::from_utf8_lossy(&old.stderr).contains("igvm-cfg"));
