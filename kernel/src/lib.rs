@@ -31,3 +31,5 @@ pub mod attest;
 pub mod boot;
 pub mod console;
 pub mod fatal;
+#[cfg(all(feature = "selftest", target_os = "svsm"))]
+pub mod selftest;

@@ -1,8 +1,10 @@
 //! CPU features: what is there, and switching on what protects the kernel.
 
+use super::exceptions;
 use core::arch::x86_64::{__cpuid, __cpuid_count};
 use core::fmt;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
+use x86_64::registers::xcontrol::{XCr0, XCr0Flags};
 
 /// Features that the kernel uses or reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -11,6 +13,9 @@ pub struct Features {
     pub aes: bool,
     /// Carry-less multiplication, for GHASH.
     pub pclmul: bool,
+    /// AVX, with XSAVE for its state; the carry-less multiplication of the crypto
+    /// crates depends on it.
+    pub avx: bool,
     /// SHA-1 and SHA-256 instructions.
     pub sha: bool,
     /// RDSEED.
@@ -39,6 +44,7 @@ impl Features {
         Self {
             aes: bit(one.ecx, 25),
             pclmul: bit(one.ecx, 1),
+            avx: bit(one.ecx, 26) && bit(one.ecx, 28),
             rdrand: bit(one.ecx, 30),
             sha: bit(seven.0, 29),
             rdseed: bit(seven.0, 18),
@@ -54,6 +60,7 @@ impl fmt::Display for Features {
         let all = [
             ("AES-NI", self.aes),
             ("PCLMUL", self.pclmul),
+            ("AVX", self.avx),
             ("SHA-NI", self.sha),
             ("RDSEED", self.rdseed),
             ("RDRAND", self.rdrand),
@@ -88,6 +95,20 @@ pub fn protect(features: &Features) {
     cr0 -= Cr0Flags::EMULATE_COPROCESSOR | Cr0Flags::TASK_SWITCHED;
     // SAFETY: paging and protection stay on; the FPU is used as SSE needs it.
     unsafe { Cr0::write(cr0) };
+}
+
+/// Switches on AVX where the CPU has it, so that the crypto crates may use it.
+pub fn enable_avx(features: &Features) {
+    if !features.avx {
+        return;
+    }
+    // SAFETY: the CPU has XSAVE and AVX, and exception entry saves their state from
+    // now on.
+    unsafe {
+        Cr4::update(|cr4| cr4.insert(Cr4Flags::OSXSAVE));
+        XCr0::write(XCr0Flags::from_bits_truncate(exceptions::XSTATES.into()));
+    }
+    exceptions::use_xsave();
 }
 
 /// Stops the CPU for good.

@@ -1,7 +1,7 @@
 //! Exceptions: entry, and what is done about each.
 //!
-//! Entry saves every general register and the whole x87 and SSE state, since the
-//! kernel itself computes with SSE. An exception that nothing handles ends the
+//! Entry saves every general register and all x87, SSE and AVX state, since the kernel
+//! itself computes with them. An exception that nothing handles ends the
 //! kernel through the function given to [`on_fatal`].
 
 use super::percpu;
@@ -9,7 +9,7 @@ use super::tables::vector;
 #[cfg(target_os = "svsm")]
 use core::arch::global_asm;
 use core::fmt;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use spin::Once;
 use x86_64::VirtAddr;
 use x86_64::registers::control::Cr2;
@@ -48,9 +48,25 @@ const _: () = assert!(size_of::<TrapFrame>() == 22 * 8);
 /// Bytes of one stub; [`stub`] relies on it.
 const STUB_SIZE: u64 = 16;
 
+/// State components that the kernel has: x87, SSE, AVX (Intel SDM vol. 1, 13.1).
+pub(super) const XSTATES: u32 = 0b111;
+
+/// Bytes of these states in the standard format: 512 legacy, 64 header, 256 AVX.
+#[cfg_attr(not(target_os = "svsm"), allow(dead_code))]
+const SAVE_AREA: u32 = 512 + 64 + 256;
+
+/// Whether entry saves all of [`XSTATES`] with XSAVE; if not, AVX is off and FXSAVE
+/// covers the rest.
+static USES_XSAVE: AtomicBool = AtomicBool::new(false);
+
+/// Lets entry save AVX state from now on. CR4.OSXSAVE and XCR0 must be set up.
+pub(super) fn use_xsave() {
+    USES_XSAVE.store(true, Ordering::Relaxed);
+}
+
 // One stub a vector: push a zero where the CPU pushes no error code (Intel SDM
 // vol. 3, table 7-1; AMD APM vol. 2, 8.4 for #VC and #SX), push the vector, save
-// the rest. FXSAVE covers all state the kernel has: CR4.OSXSAVE stays clear.
+// the rest.
 #[cfg(target_os = "svsm")]
 global_asm!(
     ".section .text.exceptions, \"ax\"",
@@ -85,11 +101,28 @@ global_asm!(
     "cld",
     "mov rdi, rsp",
     "mov rbx, rsp",
-    "sub rsp, 512",
-    "and rsp, -16",
+    "sub rsp, {save_area}",
+    "and rsp, -64",
+    "cmp byte ptr [rip + {uses_xsave}], 0",
+    "je 1f",
+    // XSAVE leaves most of its header alone and XRSTOR wants it to be zero.
+    "xor eax, eax",
+    ".irp word, 0, 1, 2, 3, 4, 5, 6, 7",
+    "mov [rsp + 512 + 8 * \\word], rax",
+    ".endr",
+    "mov eax, {states}",
+    "xor edx, edx",
+    "xsave64 [rsp]",
+    "call {handle}",
+    "mov eax, {states}",
+    "xor edx, edx",
+    "xrstor64 [rsp]",
+    "jmp 2f",
+    "1:",
     "fxsave64 [rsp]",
     "call {handle}",
     "fxrstor64 [rsp]",
+    "2:",
     "mov rsp, rbx",
     "pop r15",
     "pop r14",
@@ -109,6 +142,9 @@ global_asm!(
     "add rsp, 16",
     "iretq",
     stub_size = const STUB_SIZE,
+    save_area = const SAVE_AREA,
+    states = const XSTATES,
+    uses_xsave = sym USES_XSAVE,
     handle = sym handle,
 );
 

@@ -13,5 +13,7 @@ pub mod entry;
 pub mod exceptions;
 pub mod percpu;
 pub mod port;
+#[cfg(feature = "selftest")]
+pub mod probe;
 pub mod rng;
 pub mod tables;

@@ -56,6 +56,9 @@ enum Stop {
     #[cfg(feature = "cocoonfs")]
     #[error("{0}")]
     Key(#[from] crate::persistence::KeyError),
+    #[cfg(all(feature = "selftest", target_os = "svsm"))]
+    #[error(transparent)]
+    SelfTest(#[from] crate::selftest::CheckFailed),
 }
 
 /// What the services stand on.
@@ -87,6 +90,12 @@ fn boot(info: &'static BootInfo, platform: &'static dyn Platform) -> Result<(), 
     let volume = storage::open(&machine, &secret)?;
     #[cfg(feature = "cocoonfs")]
     storage::count_boot(volume.as_ref());
+    #[cfg(all(feature = "selftest", target_os = "svsm"))]
+    crate::selftest::run(
+        machine.platform,
+        machine.entropy,
+        volume.as_ref().map(|volume| volume as _),
+    )?;
     report_use(&machine);
     Ok(())
 }
@@ -95,6 +104,7 @@ fn boot(info: &'static BootInfo, platform: &'static dyn Platform) -> Result<(), 
 fn protect_cpu() {
     let features = Features::detect();
     cpu::protect(&features);
+    cpu::enable_avx(&features);
     log::info!("CPU: {features}");
 }
 
