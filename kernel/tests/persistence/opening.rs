@@ -1,8 +1,10 @@
 //! Which device is opened, what the log says, and that a skipped one stays as it is.
 
-use svsm::block::BlockError;
+use std::sync::Arc;
+
 use svsm::block::memory::{Fault, MemoryDevice};
-use svsm::persistence::{FileId, FormatPolicy, MAX_FORMAT_BYTES, Namespace};
+use svsm::block::{BlockDevice, BlockError, Geometry};
+use svsm::persistence::{FileId, FormatPolicy, MAX_FORMAT_BYTES, Namespace, open_first};
 
 use crate::support::*;
 
@@ -257,6 +259,47 @@ fn a_creation_header_may_not_ask_for_too_much() {
             NONE,
         ],
     );
+}
+
+/// A device that claims to be larger than what it holds.
+struct Inflated(MemoryDevice, u64);
+
+impl BlockDevice for Inflated {
+    fn geometry(&self) -> Geometry {
+        Geometry {
+            block_count: self.1 / 512,
+            ..self.0.geometry()
+        }
+    }
+
+    fn read(&self, block: u64, buffer: &mut [u8]) -> Result<(), BlockError> {
+        self.0.read(block, buffer)
+    }
+
+    fn write(&self, block: u64, data: &[u8]) -> Result<(), BlockError> {
+        self.0.write(block, data)
+    }
+
+    fn flush(&self) -> Result<(), BlockError> {
+        self.0.flush()
+    }
+}
+
+#[test]
+fn a_creation_header_for_more_than_the_limit_is_skipped() {
+    for image in [MAX_FORMAT_BYTES + (1 << 20), 1 << 40] {
+        let held = creation_header(IMAGE, 512, image, &project_layout());
+        held.reset_counters();
+        let device: Arc<dyn BlockDevice> = Arc::new(Inflated(held.clone(), 1 << 41));
+        let (volume, lines) =
+            logged(|| open_first(&[device], &key(), &OsEntropy, FormatPolicy::Allow));
+        assert!(volume.is_none());
+        let line = format!(
+            "WARNING: block device 0: CocoonFs creation header for {image} bytes, the limit is {MAX_FORMAT_BYTES}, skipped"
+        );
+        assert_eq!(lines, [line.as_str(), NONE]);
+        assert_eq!(held.counters().writes, 0);
+    }
 }
 
 #[test]
