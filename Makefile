@@ -41,7 +41,7 @@ METAL_ENV = CARGO_TARGET_DIR=$(METAL_DIR) RUSTC_BOOTSTRAP=1 RUSTFLAGS="$(REMAP)"
 
 TOOLS := aproxy kbs-test igvmbuilder igvmmeasure
 
-.PHONY: all help setup images tools demo test check unit combinations e2e lint fmt \
+.PHONY: all help setup images selftest-image tools demo test check unit combinations e2e lint fmt \
   clippy clippy-host clippy-metal shellcheck unsafe-report measurement doc bench fuzz clean
 
 all: images tools
@@ -71,6 +71,14 @@ images: tools
 	  mv -f $(BIN)/.igvm.$$$$ $(BIN)/coconut-qemu.igvm && \
 	  mv -f $(BIN)/.elf.$$$$ $(BIN)/svsm-native.elf
 
+# The kernel with checks of itself inside, for the end-to-end tests.
+selftest-image: tools
+	$(say) BUILD 'self-test kernel'
+	$(METAL_ENV) $(CARGO) build $(CARGO_FLAGS) $(METAL_FLAGS) -p stage2 --bin stage2
+	$(METAL_ENV) $(CARGO) build $(CARGO_FLAGS) $(METAL_FLAGS) -p svsm --bin svsm --features selftest
+	$(BIN)/igvmbuilder --stage2 $(METAL_OUT)/stage2.elf --kernel $(METAL_OUT)/svsm.elf \
+	  --elf $(BIN)/.selftest.$$$$ && mv -f $(BIN)/.selftest.$$$$ $(BIN)/svsm-selftest.elf
+
 tools: setup
 	$(say) BUILD 'host tools ($(PROFILE))'
 	$(CARGO) build $(CARGO_FLAGS) -p aproxy -p kbs-test -p igvmbuilder --bins
@@ -90,6 +98,7 @@ test:
 	$(MAKE) lint
 	$(MAKE) unit
 	$(MAKE) combinations
+	$(MAKE) selftest-image
 	$(MAKE) all FEATURES=attest,cocoonfs
 	$(MAKE) unsafe-report measurement
 	$(MAKE) e2e

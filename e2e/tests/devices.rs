@@ -6,9 +6,6 @@ use e2e::{KEY, OTHER_KEY, Servers, image};
 const OPENED: &str = "[SVSM] persistent CocoonFs storage opened successfully";
 const WROTE: &str = "[SVSM] persistence demo: successfully wrote updated boot counter";
 
-/// A CPU with what the kernel needs and without AES, PCLMUL and SHA instructions.
-const PLAIN_CPU: &str = "qemu64,+ssse3,+rdrand";
-
 #[test]
 fn every_slot_can_hold_a_device_and_the_last_one_is_found() -> Result<()> {
     let servers = Servers::start()?;
@@ -32,29 +29,6 @@ fn every_slot_can_hold_a_device_and_the_last_one_is_found() -> Result<()> {
         OPENED,
         WROTE,
     ]);
-    Ok(())
-}
-
-#[test]
-fn aes_instructions_are_used_where_the_cpu_has_them_and_only_there() -> Result<()> {
-    let servers = Servers::start()?;
-    let state = servers.path("state.img");
-    image::creation_header(&state)?;
-
-    let with = servers.guest().image(&state).boot()?;
-    with.assert_complete();
-    with.assert_says(&["AES-NI yes", OPENED]);
-    with.assert_says(&["AES by instructions"]);
-
-    let without = servers
-        .guest()
-        .image(&state)
-        .qemu("-cpu")
-        .qemu(PLAIN_CPU)
-        .boot()?;
-    without.assert_complete();
-    without.assert_says(&["AES-NI no", OPENED, "boot counter read back is 1"]);
-    without.assert_says(&["AES by software"]);
     Ok(())
 }
 
