@@ -47,6 +47,15 @@ pub enum BlockError {
     NoMemory,
 }
 
+/// A run of blocks to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct Run<'a> {
+    /// First logical block.
+    pub block: u64,
+    /// What goes there, a multiple of the block size.
+    pub data: &'a [u8],
+}
+
 /// A device that reads and writes runs of logical blocks.
 ///
 /// Calls return when the device has answered or a time-out has passed; after a
@@ -61,6 +70,13 @@ pub trait BlockDevice: Send + Sync {
     /// Writes `data` (a multiple of the block size) from `block` on. Durable after
     /// the next [`flush`](Self::flush).
     fn write(&self, block: u64, data: &[u8]) -> Result<(), BlockError>;
+
+    /// Writes every run of `runs`, in any order and at the same time where the device
+    /// can; they must not overlap. Returns when all are done.
+    fn write_runs(&self, runs: &[Run<'_>]) -> Result<(), BlockError> {
+        runs.iter()
+            .try_for_each(|run| self.write(run.block, run.data))
+    }
 
     /// Returns when every completed write is durable.
     fn flush(&self) -> Result<(), BlockError>;

@@ -8,7 +8,7 @@
 
 use alloc::vec::Vec;
 
-use crate::block::{BlockDevice, BlockError};
+use crate::block::{BlockDevice, BlockError, Run};
 
 /// Bytes held at most before they are written without waiting for a barrier.
 pub const MAX_HELD_BYTES: usize = 1 << 20;
@@ -134,9 +134,13 @@ impl WriteQueue {
         }
         self.merge();
         let geometry = device.geometry();
-        for extent in &self.extents {
-            device.write(extent.begin / geometry.block_size as u64, &extent.data)?;
-        }
+        let mut runs = Vec::new();
+        reserve(&mut runs, self.extents.len())?;
+        runs.extend(self.extents.iter().map(|extent| Run {
+            block: extent.begin / geometry.block_size as u64,
+            data: &extent.data,
+        }));
+        device.write_runs(&runs)?;
         if geometry.needs_flush {
             device.flush()?;
         }

@@ -6,7 +6,7 @@
 //! touch host-shared memory.
 
 use super::hal::{Chain, ProtocolViolation, RequestQueue};
-use crate::block::{BlockDevice, BlockError, Geometry};
+use crate::block::{BlockDevice, BlockError, Geometry, Run};
 use crate::mm::PAGE_SIZE;
 use crate::mm::shared::{SharedBuffer, SharedRange};
 use crate::time::{Clock, Deadline};
@@ -176,18 +176,32 @@ impl<T: Transport + Send> BlockDevice for VirtioBlock<T> {
     }
 
     fn write(&self, block: u64, data: &[u8]) -> Result<(), BlockError> {
+        self.write_runs(&[Run { block, data }])
+    }
+
+    fn write_runs(&self, runs: &[Run<'_>]) -> Result<(), BlockError> {
         if self.geometry.read_only {
             return Err(BlockError::ReadOnly);
         }
-        let mut sector = self.first_sector(block, data.len())?;
+        for run in runs {
+            self.first_sector(run.block, run.data.len())?;
+        }
+        let block_size = self.geometry.block_size as u64;
+        let mut pieces = runs.iter().flat_map(|run| {
+            let first = run.block * (block_size / SECTOR);
+            let sectors = (first..).step_by(WINDOW / SECTOR as usize);
+            sectors.zip(run.data.chunks(WINDOW))
+        });
         let mut state = self.state.lock();
-        for piece in data.chunks(WINDOW) {
-            let shared = SharedBuffer::allocate(piece.len()).map_err(|_| BlockError::NoMemory)?;
-            let data = shared.range(0, piece.len());
-            data.ok_or(BlockError::NoMemory)?.write(piece);
-            let kind = request::OUT;
-            state.run(self.clock, &[Request { kind, sector, data }])?;
-            sector += piece.len() as u64 / SECTOR;
+        let mut next = pieces.next();
+        while next.is_some() {
+            let mut batch = Batch::new()?;
+            while let Some((sector, data)) = next
+                && batch.add(sector, data)
+            {
+                next = pieces.next();
+            }
+            state.run(self.clock, batch.requests())?;
         }
         Ok(())
     }
@@ -202,6 +216,50 @@ impl<T: Transport + Send> BlockDevice for VirtioBlock<T> {
             data: None,
         };
         self.state.lock().run(self.clock, &[flush])
+    }
+}
+
+/// Writes that go out together, their data in one window of host-shared memory.
+struct Batch {
+    window: SharedBuffer,
+    used: usize,
+    requests: [Request; SLOTS],
+    count: usize,
+}
+
+impl Batch {
+    fn new() -> Result<Self, BlockError> {
+        let empty = Request {
+            kind: request::OUT,
+            sector: 0,
+            data: None,
+        };
+        Ok(Self {
+            window: SharedBuffer::allocate(WINDOW).map_err(|_| BlockError::NoMemory)?,
+            used: 0,
+            requests: [empty; SLOTS],
+            count: 0,
+        })
+    }
+
+    /// Adds a write of at most a window; false when it no longer fits.
+    fn add(&mut self, sector: u64, data: &[u8]) -> bool {
+        let Some(slot) = self.requests.get_mut(self.count) else {
+            return false;
+        };
+        let Some(range) = self.window.range(self.used, data.len()) else {
+            return false;
+        };
+        range.write(data);
+        slot.sector = sector;
+        slot.data = Some(range);
+        self.used += data.len();
+        self.count += 1;
+        true
+    }
+
+    fn requests(&self) -> &[Request] {
+        &self.requests[..self.count]
     }
 }
 
