@@ -1,21 +1,40 @@
 #!/usr/bin/env bash
-# Prints every combination of the kernel's features, one a line, comma separated
-# (the first line is the empty one). Read from kernel/Cargo.toml, so a new
-# feature is covered by `make test` without a change here.
+# Prints every combination of the kernel's features that differs from the others, one
+# a line, comma separated, smallest first: a feature stands with all that it implies.
+# Read from kernel/Cargo.toml, so a new feature is covered by `make test` without a
+# change here.
 set -euo pipefail
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-mapfile -t features < <(awk '
+awk '
     /^\[/ { inside = ($0 == "[features]") }
-    inside && /^[a-z0-9_-]+ *=/ && $1 != "default" { print $1 }
-' "$top/kernel/Cargo.toml")
-
-for ((set = 0; set < 1 << ${#features[@]}; set++)); do
-    line=
-    for i in "${!features[@]}"; do
-        if ((set >> i & 1)); then
-            line+=${line:+,}${features[i]}
-        fi
-    done
-    echo "$line"
-done
+    inside && /^[a-z0-9_-]+ *=/ && $1 != "default" {
+        names[++count] = $1
+        implied[$1] = $0
+    }
+    # Adds a feature and what it implies to the set.
+    function add(name,    i) {
+        if (name in set) return
+        set[name] = 1
+        for (i = 1; i <= count; i++)
+            if (index(implied[name], "\"" names[i] "\"")) add(names[i])
+    }
+    END {
+        for (bits = 0; bits < 2 ^ count; bits++) {
+            split("", set)
+            for (i = 1; i <= count; i++)
+                if (int(bits / 2 ^ (i - 1)) % 2) add(names[i])
+            line = ""
+            size = 0
+            for (i = 1; i <= count; i++)
+                if (names[i] in set) {
+                    line = line (line == "" ? "" : ",") names[i]
+                    size++
+                }
+            if (!(line in seen)) {
+                seen[line] = 1
+                print size "\t" line
+            }
+        }
+    }
+' "$top/kernel/Cargo.toml" | sort -s -n -k1,1 | cut -f2
