@@ -47,14 +47,13 @@ fn unsafe_code_in_a_module_that_must_not_have_it_is_found() -> Result<()> {
 }
 
 #[test]
-fn every_combination_of_the_kernels_features_is_listed_once() -> Result<()> {
+fn every_distinct_combination_of_the_kernels_features_is_listed_once() -> Result<()> {
     let output = Command::new(tree::script("feature-sets.sh")).output()?;
     let text = String::from_utf8(output.stdout)?;
     let sets: std::collections::BTreeSet<_> = text.lines().collect();
     assert_eq!(sets.len(), text.lines().count(), "{text}");
-    for set in ["", "attest", "cocoonfs", "attest,cocoonfs"] {
+    for set in ["", "attest", "attest,cocoonfs"] {
         assert!(sets.contains(set), "no {set:?} in {text}");
     }
-    assert!(sets.len().is_power_of_two());
     Ok(())
 }
