@@ -61,3 +61,29 @@ fn a_guest_with_little_memory_boots_and_one_with_much_too() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn slots_that_the_host_lists_are_looked_at_instead_of_the_usual_ones() -> Result<()> {
+    let servers = Servers::start()?;
+    let (first, second) = (servers.path("first.img"), servers.path("second.img"));
+    image::formatted(&first, KEY)?;
+    image::formatted(&second, KEY)?;
+    // One record of fw_cfg's etc/hardware-info: type, size, address of slot 1.
+    let record: Vec<u8> = [0x1000u64, 8, 0xfeb0_0200]
+        .into_iter()
+        .flat_map(u64::to_le_bytes)
+        .collect();
+    let list = servers.path("hardware-info");
+    std::fs::write(&list, record)?;
+    let boot = servers
+        .guest()
+        .image(&first)
+        .image(&second)
+        .qemu("-fw_cfg")
+        .qemu(format!("name=etc/hardware-info,file={}", list.display()))
+        .boot()?;
+    boot.assert_complete();
+    boot.assert_says(&["block device 0: virtio-mmio at 0xfeb00200", OPENED]);
+    assert!(!boot.log().contains("block device 1"), "{}", boot.log());
+    Ok(())
+}

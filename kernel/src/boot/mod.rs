@@ -113,7 +113,7 @@ fn start_machine(platform: &'static dyn Platform) -> Result<Machine, Stop> {
     let clock = platform.start_clock()?;
     let (entropy, source) = platform::start_entropy()?;
     log::info!("random source: {source}, health tests passed");
-    let devices = discovery::block_devices(platform.virtio_slots(), clock);
+    let devices = discovery::block_devices(&discovery::slots(platform), clock);
     Ok(Machine {
         platform,
         clock,

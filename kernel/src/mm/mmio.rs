@@ -53,22 +53,6 @@ impl MmioWindow {
         })
     }
 
-    /// The part of this window from `offset` on, `size` bytes long.
-    pub fn part(&self, offset: u64, size: u64) -> Option<Self> {
-        let end = offset.checked_add(size)?;
-        if end > self.physical.size {
-            return None;
-        }
-        Some(Self {
-            physical: PhysRange {
-                start: self.physical.start + offset,
-                size,
-            },
-            // SAFETY: still inside the mapping.
-            start: unsafe { self.start.add(offset as usize) },
-        })
-    }
-
     /// The physical addresses of the window.
     pub const fn physical(&self) -> PhysRange {
         self.physical

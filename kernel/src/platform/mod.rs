@@ -11,6 +11,7 @@ use crate::arch::rng::CpuRandom;
 use crate::entropy::{Entropy, EntropyError, TestedSource};
 use crate::mm::MemoryError;
 use crate::time::Clock;
+use alloc::vec::Vec;
 use bootinfo::{BootInfo, PhysRange};
 
 /// Port I/O, by whatever way the platform has.
@@ -55,8 +56,8 @@ pub trait Platform: Sync {
     /// Makes memory visible to the host, contents lost.
     fn share_with_host(&self, range: PhysRange) -> Result<(), MemoryError>;
 
-    /// Where virtio-mmio devices may be: a window and the size of each slot in it.
-    fn virtio_slots(&self) -> (PhysRange, u64);
+    /// Registers of the virtio-mmio slots, where the host lists none itself.
+    fn virtio_slots(&self) -> Vec<PhysRange>;
 
     /// What proves to others what runs here.
     fn evidence_source(&self) -> EvidenceSource;

@@ -1,12 +1,16 @@
 //! Finding the virtio-mmio block devices, in the order of their addresses.
 //!
-//! The launch script attaches the n-th device to the n-th slot, so that this order
-//! is the order in which the devices were given.
+//! The slots are those that the host lists in fw_cfg, or else those of the platform. The
+//! launch script attaches the n-th device to the n-th slot, so that their order is the
+//! order in which the devices were given.
 
 use super::block::VirtioBlock;
 use super::hal::open_transport;
+use super::hardware_info;
 use crate::block::BlockDevice;
+use crate::drivers::fw_cfg::FwCfg;
 use crate::mm::mmio::MmioWindow;
+use crate::platform::Platform;
 use crate::time::Clock;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -17,26 +21,37 @@ use virtio_drivers::transport::{DeviceType, Transport};
 const MAGIC: u32 = u32::from_le_bytes(*b"virt");
 const DEVICE_ID_OFFSET: u64 = 8;
 
-/// Opens every block device in `slots`: a window and the size of each slot in it.
-/// One line in the log for each.
-pub fn block_devices(
-    (window, slot_size): (PhysRange, u64),
-    clock: &'static dyn Clock,
-) -> Vec<Arc<dyn BlockDevice>> {
-    let mut found: Vec<Arc<dyn BlockDevice>> = Vec::new();
-    let window = match MmioWindow::map(window) {
-        Ok(window) => window,
-        Err(error) => {
-            log::warn!("virtio-mmio slots cannot be reached: {error}");
-            return found;
+/// The slots to look at.
+pub fn slots(platform: &dyn Platform) -> Vec<PhysRange> {
+    let listed = FwCfg::open(platform.ports())
+        .map(|device| device.read_file(hardware_info::FILE, hardware_info::FILE_LIMIT));
+    let listed = match listed {
+        Some(Ok(Some(file))) => hardware_info::slots(&file),
+        Some(Err(error)) => {
+            log::warn!("list of virtio-mmio slots is ignored: {error}");
+            Vec::new()
         }
+        Some(Ok(None)) | None => Vec::new(),
     };
-    for slot in 0..window.physical().size / slot_size {
-        let Some(registers) = window.part(slot * slot_size, slot_size) else {
-            break;
-        };
-        if let Some(device) = open(registers, found.len(), clock) {
-            found.push(device);
+    if listed.is_empty() {
+        platform.virtio_slots()
+    } else {
+        listed
+    }
+}
+
+/// Opens every block device among `slots`. One line in the log for each.
+pub fn block_devices(slots: &[PhysRange], clock: &'static dyn Clock) -> Vec<Arc<dyn BlockDevice>> {
+    let mut found: Vec<Arc<dyn BlockDevice>> = Vec::new();
+    for slot in slots {
+        match MmioWindow::map(*slot) {
+            Ok(registers) => found.extend(open(registers, found.len(), clock)),
+            Err(error) => {
+                log::warn!(
+                    "virtio-mmio slot at {:#x} cannot be reached: {error}",
+                    slot.start
+                );
+            }
         }
     }
     if found.is_empty() {

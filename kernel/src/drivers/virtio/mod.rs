@@ -6,3 +6,4 @@
 pub mod block;
 pub mod discovery;
 pub mod hal;
+pub mod hardware_info;

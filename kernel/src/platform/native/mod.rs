@@ -6,17 +6,15 @@ use super::{EvidenceSource, ExitCode, Platform, PortIo, tsc};
 use crate::arch::{cpu, port};
 use crate::mm::MemoryError;
 use crate::time::Clock;
+use alloc::vec::Vec;
 use bootinfo::PhysRange;
 
 /// Port of QEMU's debug-exit device; ignored where there is none.
 const DEBUG_EXIT_PORT: u16 = 0xf4;
 
-/// The virtio-mmio slots of `microvm`: up to 24 of 512 bytes each.
-const VIRTIO_SLOTS: PhysRange = PhysRange {
-    start: 0xfeb0_0000,
-    size: 24 * VIRTIO_SLOT_SIZE,
-};
-
+/// The virtio-mmio slots of `microvm`: up to 24, side by side.
+const VIRTIO_SLOTS: u64 = 24;
+const VIRTIO_BASE: u64 = 0xfeb0_0000;
 const VIRTIO_SLOT_SIZE: u64 = 512;
 
 pub(super) static NATIVE: Native = Native;
@@ -59,8 +57,13 @@ impl Platform for Native {
         Ok(())
     }
 
-    fn virtio_slots(&self) -> (PhysRange, u64) {
-        (VIRTIO_SLOTS, VIRTIO_SLOT_SIZE)
+    fn virtio_slots(&self) -> Vec<PhysRange> {
+        (0..VIRTIO_SLOTS)
+            .map(|slot| PhysRange {
+                start: VIRTIO_BASE + slot * VIRTIO_SLOT_SIZE,
+                size: VIRTIO_SLOT_SIZE,
+            })
+            .collect()
     }
 
     fn evidence_source(&self) -> EvidenceSource {
