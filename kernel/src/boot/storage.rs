@@ -2,7 +2,7 @@
 
 use super::Machine;
 use crate::attest::Secret;
-use crate::persistence::{self, CocoonVolume, FormatPolicy, KeyError, VolumeKey};
+use crate::persistence::{self, CocoonVolume, FormatPolicy, KeyError, Volume as _, VolumeKey};
 
 /// Opens the first block device whose image belongs to the secret. Without one the
 /// boot goes on, and what is kept is lost at the next.
@@ -20,5 +20,7 @@ pub(super) fn count_boot(volume: Option<&CocoonVolume>) {
     if let Some(volume) = volume {
         // The log has the result, either way.
         let _ = persistence::boot_counter::count_boot(volume);
+        // Whatever fails here is tried again before the next use of the volume.
+        let _ = volume.settle();
     }
 }

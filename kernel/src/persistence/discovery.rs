@@ -20,7 +20,7 @@ use cocoon_tpm_utils_common::alloc::box_try_new;
 
 use super::header::{self, HeaderGeometry, JOURNAL_MAGIC, LayoutError};
 use super::key::{KeyError, VolumeKey};
-use super::nvblkdev::FsDevice;
+use super::nvblkdev::{DeviceControl, FsDevice};
 use super::rng::SeededRng;
 use super::sync::SpinSyncTypes;
 use super::volume::{CocoonVolume, Rng};
@@ -138,7 +138,8 @@ fn open(
     if geometry.read_only {
         return Err(Refusal::ReadOnly);
     }
-    let mut fs_device = FsDevice::new(device.clone());
+    let (mut fs_device, control) =
+        FsDevice::for_opening(device.clone()).map_err(|_| Refusal::NoMemory)?;
     let metadata = match read_metadata(fs_device)? {
         (returned, Ok(metadata)) => {
             fs_device = returned;
@@ -158,15 +159,15 @@ fn open(
         }
     };
     let size_check = HeaderGeometry::new(metadata.get_config(), metadata.get_salt().len());
-    let volume = open_fs(fs_device, metadata, key, entropy).map_err(|error| match error {
-        OpenError::Refused(refusal) => refusal,
-        OpenError::Fs(error, cause) => open_refusal(error, cause, formatting, geometry.bytes()),
-    })?;
+    let volume =
+        open_fs(fs_device, &control, metadata, key, entropy).map_err(|error| match error {
+            OpenError::Refused(refusal) => refusal,
+            OpenError::Fs(error, cause) => open_refusal(error, cause, formatting, geometry.bytes()),
+        })?;
     if !formatting {
         // The journal may have had the last word on the header.
         if let Some(header) = size_check {
-            let fs_device = FsDevice::new(device.clone());
-            let needed = image_bytes(&fs_device, &header)?;
+            let needed = opened_image_bytes(device, &control, &header)?;
             if needed > geometry.bytes() {
                 return Err(Refusal::Truncated {
                     needed,
@@ -176,6 +177,7 @@ fn open(
         }
         log::info!("block device {index}: CocoonFs image authenticates under the key, used");
     }
+    control.end_read_ahead();
     Ok(volume)
 }
 
@@ -270,6 +272,21 @@ fn image_bytes(device: &FsDevice, header: &HeaderGeometry) -> Result<u64, Refusa
     Ok(header.image_bytes(field))
 }
 
+/// Size of the image that was just opened, from the header that CocoonFs has seen or
+/// written where that is still held, else from the device.
+fn opened_image_bytes(
+    device: &Arc<dyn BlockDevice>,
+    control: &DeviceControl,
+    header: &HeaderGeometry,
+) -> Result<u64, Refusal> {
+    let mut field = [0; 8];
+    if control.peek(header.image_size_at, &mut field) {
+        Ok(header.image_bytes(field))
+    } else {
+        image_bytes(&FsDevice::new(device.clone()), header)
+    }
+}
+
 fn journal_is_active(device: &FsDevice, header: &HeaderGeometry) -> Result<bool, Refusal> {
     let mut magic = [0; 8];
     match device.read_bytes(header.journal_at, &mut magic) {
@@ -315,6 +332,7 @@ enum OpenError {
 #[inline(never)]
 fn open_fs(
     device: FsDevice,
+    control: &DeviceControl,
     metadata: FsMetadata,
     key: &VolumeKey,
     entropy: &'static dyn Entropy,
@@ -333,7 +351,7 @@ fn open_fs(
             .map_err(|(_, _, _, error)| fs_error(error))?;
     let future = box_try_new(future).map_err(|error| fs_error(error.into()))?;
     match drive(alloc::boxed::Box::into_pin(future)) {
-        Some(Ok((rng, Ok(fs)))) => Ok(CocoonVolume::new(fs, rng)),
+        Some(Ok((rng, Ok(fs)))) => Ok(CocoonVolume::new(fs, control.clone(), rng)),
         Some(Ok((_, Err((device, _key, error))))) => {
             Err(OpenError::Fs(error, device.take_last_error()))
         }

@@ -221,11 +221,24 @@ pub trait Volume: Send + Sync {
     /// Makes all changes of `transaction`, or none. When it returns `Ok` they are
     /// durable. One without changes costs nothing.
     ///
+    /// Work may be left over that need not be waited for; see [`settle`](Self::settle).
+    ///
     /// # Errors
     ///
     /// See [`VolumeError`]; after all but [`VolumeError::OutcomeUnknown`] nothing has
     /// changed.
     fn transaction(&self, transaction: Transaction) -> Result<(), VolumeError>;
+
+    /// Does what transactions have left over, while nobody waits. Else the next
+    /// operation does it first. No promise depends on it.
+    ///
+    /// # Errors
+    ///
+    /// See [`VolumeError`]; nothing is lost, and the next operation or call tries
+    /// again.
+    fn settle(&self) -> Result<(), VolumeError> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ mod header;
 mod key;
 mod memory;
 pub mod nvblkdev;
+mod read_ahead;
 mod rng;
 pub mod sync;
 mod volume;

@@ -8,17 +8,24 @@
 //!
 //! A failed write therefore shows at the barrier behind it, never earlier; until it
 //! has been repeated with success the data stays in the queue.
+//!
+//! Whoever opens an image keeps a [`DeviceControl`]: until told that the image is open
+//! the device reads ahead, and it can be told to hold back, so that every I/O is
+//! pending until it is let go on.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::pin::Pin;
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::{Context, Poll};
 
 use cocoon_tpm_storage::blkdev::{
     ChunkedIoRegion, NvBlkDev, NvBlkDevFuture, NvBlkDevIoError, NvBlkDevReadRequest,
     NvBlkDevWriteRequest,
 };
+use cocoon_tpm_utils_async::sync_types::{GenericArc, GenericArcFactory, SyncRcPtrFactory as _};
 
+use super::read_ahead::{ReadAhead, WINDOW_BYTES};
 use super::write_queue::{MAX_HELD_BYTES, WriteQueue};
 use crate::block::{BlockDevice, BlockError, Geometry};
 
@@ -34,6 +41,7 @@ pub struct FsDevice {
     geometry: Geometry,
     io_block_bytes_log2: u32,
     state: spin::Mutex<State>,
+    control: Option<DeviceControl>,
 }
 
 #[derive(Default)]
@@ -42,11 +50,70 @@ struct State {
     last_error: Option<BlockError>,
 }
 
+/// A hold on a [`FsDevice`] that CocoonFs owns.
+#[derive(Clone)]
+pub struct DeviceControl(GenericArc<Control>);
+
+#[derive(Default)]
+struct Control {
+    held_back: AtomicBool,
+    /// `None` when the image is open. Locked after [`FsDevice::state`].
+    read_ahead: spin::Mutex<Option<ReadAhead>>,
+}
+
+impl DeviceControl {
+    /// From now on all I/O stays pending.
+    pub fn hold_back(&self) {
+        self.0.held_back.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether I/O stays pending.
+    pub fn is_held_back(&self) -> bool {
+        self.0.held_back.load(Ordering::Relaxed)
+    }
+
+    /// From now on I/O is done again; returns whether it was held back.
+    pub fn go_on(&self) -> bool {
+        self.0.held_back.swap(false, Ordering::Relaxed)
+    }
+
+    /// Fills `buffer` from byte `begin` on with what CocoonFs has read or written
+    /// there, if that was read ahead and is still held.
+    pub fn peek(&self, begin: u64, buffer: &mut [u8]) -> bool {
+        let read_ahead = self.0.read_ahead.lock();
+        (*read_ahead)
+            .as_ref()
+            .is_some_and(|held| held.peek(begin, buffer))
+    }
+
+    /// From now on every read goes to the device.
+    pub fn end_read_ahead(&self) {
+        *self.0.read_ahead.lock() = None;
+    }
+}
+
 impl FsDevice {
     /// The device with its own logical blocks as I/O blocks.
     pub fn new(device: Arc<dyn BlockDevice>) -> Self {
         let io_block_bytes_log2 = device.geometry().block_size.ilog2();
         Self::with_io_blocks(device, io_block_bytes_log2)
+    }
+
+    /// The same for an image that is to be opened: it reads ahead until that is ended.
+    ///
+    /// # Errors
+    ///
+    /// [`BlockError::NoMemory`].
+    pub fn for_opening(device: Arc<dyn BlockDevice>) -> Result<(Self, DeviceControl), BlockError> {
+        let control = Control {
+            held_back: AtomicBool::new(false),
+            read_ahead: spin::Mutex::new(Some(ReadAhead::default())),
+        };
+        let control = GenericArcFactory::try_new(control).map_err(|_| BlockError::NoMemory)?;
+        let control = DeviceControl(control);
+        let mut opened = Self::new(device);
+        opened.control = Some(control.clone());
+        Ok((opened, control))
     }
 
     /// The device as if its blocks were as small as CocoonFs knows them, 128 bytes.
@@ -61,6 +128,7 @@ impl FsDevice {
             device,
             io_block_bytes_log2,
             state: spin::Mutex::default(),
+            control: None,
         }
     }
 
@@ -95,6 +163,9 @@ impl FsDevice {
             queue.overlay(begin, buffer);
             return Ok(());
         }
+        if self.read_from_ahead(queue, begin, buffer) {
+            return Ok(());
+        }
         let block_size = self.geometry.block_size as u64;
         let (first, skip) = (begin / block_size, (begin % block_size) as usize);
         if skip == 0 && end.is_multiple_of(block_size) {
@@ -108,6 +179,40 @@ impl FsDevice {
         }
         queue.overlay(begin, buffer);
         Ok(())
+    }
+
+    /// Fills `buffer` from what is read ahead; false where that cannot be done. After a
+    /// failure nothing is read ahead any more: a block that cannot be read is to cost
+    /// only what needs it.
+    fn read_from_ahead(&self, queue: &WriteQueue, begin: u64, buffer: &mut [u8]) -> bool {
+        if buffer.len() as u64 > WINDOW_BYTES {
+            return false;
+        }
+        let Some(control) = &self.control else {
+            return false;
+        };
+        let mut held = control.0.read_ahead.lock();
+        let Some(read_ahead) = held.as_mut() else {
+            return false;
+        };
+        let block_size = self.geometry.block_size as u64;
+        let bytes = self.geometry.bytes();
+        let result = read_ahead.read(begin, buffer, bytes, |at, data| {
+            self.device.read(at / block_size, data)?;
+            queue.overlay(at, data);
+            Ok(())
+        });
+        if result.is_err() {
+            *held = None;
+        }
+        result.is_ok()
+    }
+
+    /// Whether I/O is to stay pending.
+    fn is_held_back(&self) -> bool {
+        self.control
+            .as_ref()
+            .is_some_and(DeviceControl::is_held_back)
     }
 
     /// Reads what `request` asks for into its chunks.
@@ -158,6 +263,14 @@ impl FsDevice {
             }
             .and_then(|()| queue.put(begin, &data))
         };
+        if let Some(control) = &self.control {
+            let mut held = control.0.read_ahead.lock();
+            match held.as_mut() {
+                Some(read_ahead) if result.is_ok() => read_ahead.update(begin, &data),
+                // What is held no longer tells what is on the device.
+                _ => *held = None,
+            }
+        }
         state.note(result).map_err(to_fs_error)
     }
 
@@ -307,7 +420,7 @@ impl NvBlkDev for FsDevice {
     }
 }
 
-/// A read. Ready at the first poll.
+/// A read. Ready at the first poll unless the device is held back.
 pub struct Read<R>(Option<R>);
 
 impl<R: NvBlkDevReadRequest> NvBlkDevFuture<FsDevice> for Read<R> {
@@ -318,6 +431,9 @@ impl<R: NvBlkDevReadRequest> NvBlkDevFuture<FsDevice> for Read<R> {
         device: &FsDevice,
         _: &mut Context<'_>,
     ) -> Poll<Self::Output> {
+        if device.is_held_back() {
+            return Poll::Pending;
+        }
         Poll::Ready(match self.0.take() {
             Some(mut request) => {
                 let result = device.read_request(&mut request);
@@ -328,7 +444,7 @@ impl<R: NvBlkDevReadRequest> NvBlkDevFuture<FsDevice> for Read<R> {
     }
 }
 
-/// A write. Ready at the first poll.
+/// A write. Ready at the first poll unless the device is held back.
 pub struct Write<R>(Option<R>);
 
 impl<R: NvBlkDevWriteRequest> NvBlkDevFuture<FsDevice> for Write<R> {
@@ -339,6 +455,9 @@ impl<R: NvBlkDevWriteRequest> NvBlkDevFuture<FsDevice> for Write<R> {
         device: &FsDevice,
         _: &mut Context<'_>,
     ) -> Poll<Self::Output> {
+        if device.is_held_back() {
+            return Poll::Pending;
+        }
         Poll::Ready(match self.0.take() {
             Some(request) => {
                 let result = device.write_request(&request);
@@ -349,13 +468,16 @@ impl<R: NvBlkDevWriteRequest> NvBlkDevFuture<FsDevice> for Write<R> {
     }
 }
 
-/// A barrier or sync. Ready at the first poll.
+/// A barrier or sync. Ready at the first poll unless the device is held back.
 pub struct Settle;
 
 impl NvBlkDevFuture<FsDevice> for Settle {
     type Output = Result<(), NvBlkDevIoError>;
 
     fn poll(self: Pin<&mut Self>, device: &FsDevice, _: &mut Context<'_>) -> Poll<Self::Output> {
+        if device.is_held_back() {
+            return Poll::Pending;
+        }
         Poll::Ready(device.settle())
     }
 }

@@ -2,8 +2,14 @@
 //!
 //! One lock is held over every operation: readers and writers take turns, so a
 //! transaction never loses a race against another, and a read never meets a commit
-//! half-way. Futures are driven to their end before an operation returns; since the
-//! device blocks inside `poll`, they are ready at their first poll.
+//! half-way. Since the device blocks inside `poll`, futures are ready at their first
+//! poll and are driven to their end before an operation returns.
+//!
+//! The one exception is a commit. It is answered when its journal is effective, that
+//! is, written and flushed: at this moment CocoonFs calls back, the device holds all
+//! further I/O back, the future becomes pending and is dropped. CocoonFs keeps the
+//! commit and carries on with it, before anything else, in whatever operation comes
+//! next.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -15,12 +21,13 @@ use cocoon_tpm_crypto::rng::RngCoreDispatchable;
 use cocoon_tpm_storage::fs::cocoonfs::CocoonFs;
 use cocoon_tpm_storage::fs::{
     NvFs, NvFsEnumerateCursor as _, NvFsError, NvFsFuture, NvFsReadContext, NvFsUnlinkCursor as _,
-    TransactionCommitError,
+    PostCommitCallbackType, TransactionCommitError,
 };
 use cocoon_tpm_utils_async::sync_types::SyncRcPtr;
+use cocoon_tpm_utils_common::alloc::box_try_new;
 
 use super::files::{Change, FileData, FileId, Namespace, Transaction, Volume, VolumeError};
-use super::nvblkdev::FsDevice;
+use super::nvblkdev::{DeviceControl, FsDevice};
 use super::sync::SpinSyncTypes;
 
 /// Polls a future gets before it is given up. One is enough; see the module's text.
@@ -40,6 +47,7 @@ pub struct CocoonVolume {
 
 struct State {
     fs: FsPtr,
+    control: DeviceControl,
     rng: Rng,
     /// A commit ended with [`VolumeError::OutcomeUnknown`] and has not been undone.
     indeterminate: bool,
@@ -52,10 +60,12 @@ impl core::fmt::Debug for CocoonVolume {
 }
 
 impl CocoonVolume {
-    pub(super) fn new(fs: FsPtr, rng: Rng) -> Self {
+    /// An open file system on the device that `control` belongs to.
+    pub(super) fn new(fs: FsPtr, control: DeviceControl, rng: Rng) -> Self {
         Self {
             state: spin::Mutex::new(State {
                 fs,
+                control,
                 rng,
                 indeterminate: false,
             }),
@@ -97,6 +107,12 @@ impl Volume for CocoonVolume {
             }
         }
         Err(VolumeError::Internal)
+    }
+
+    fn settle(&self) -> Result<(), VolumeError> {
+        let mut state = self.state.lock();
+        state.recover()?;
+        state.start_reading().map(drop)
     }
 }
 
@@ -154,7 +170,8 @@ fn to_volume_error(error: NvFsError) -> VolumeError {
 }
 
 impl State {
-    /// Drives a future to its end; `None` where it does not come to one.
+    /// Drives a future to its end; `None` where it does not come to one, as one that
+    /// has made the device hold back.
     #[inline(never)]
     fn drive<F: NvFsFuture<Fs>>(&mut self, future: F) -> Option<F::Output> {
         let mut future = pin!(future);
@@ -164,8 +181,19 @@ impl State {
             if let Poll::Ready(output) = future.as_mut().poll(&fs, &mut *self.rng, &mut context) {
                 return Some(output);
             }
+            if self.control.is_held_back() {
+                break;
+            }
         }
         None
+    }
+
+    /// Starts a sequence of reads, which finishes what a commit has left over.
+    fn start_reading(&mut self) -> Result<<Fs as NvFs>::ConsistentReadSequence, VolumeError> {
+        let start = Fs::start_read_sequence(&SyncRcPtr::as_ref(&self.fs));
+        self.drive(start)
+            .ok_or(VolumeError::Internal)?
+            .map_err(to_volume_error)
     }
 
     /// Undoes a commit whose outcome is unknown, if there is one.
@@ -197,11 +225,7 @@ impl State {
 
     #[inline(never)]
     fn list(&mut self, namespace: Namespace) -> Result<Vec<u32>, VolumeError> {
-        let start = Fs::start_read_sequence(&SyncRcPtr::as_ref(&self.fs));
-        let seq = self
-            .drive(start)
-            .ok_or(VolumeError::Internal)?
-            .map_err(to_volume_error)?;
+        let seq = self.start_reading()?;
         let mut cursor = Fs::enumerate_cursor(
             &SyncRcPtr::as_ref(&self.fs),
             NvFsReadContext::Committed { seq },
@@ -227,6 +251,7 @@ impl State {
 
     /// Stages and commits `transaction`, which keeps its data for another attempt.
     fn try_transaction(&mut self, transaction: &mut Transaction) -> Result<(), Failure> {
+        let at_effect = self.hold_back_at_effect()?;
         let start = Fs::start_transaction(&SyncRcPtr::as_ref(&self.fs), None);
         let mut staged = self.drive(start).ok_or(VolumeError::Internal)??;
         for (file, change) in transaction.changes() {
@@ -235,7 +260,7 @@ impl State {
                 Change::Remove => self.stage_remove(staged, *file)?,
             };
         }
-        self.commit(staged)
+        self.commit(staged, at_effect)
     }
 
     #[inline(never)]
@@ -282,10 +307,32 @@ impl State {
         Ok(cursor.into_transaction()?)
     }
 
+    /// What CocoonFs is to do when a commit is effective.
+    fn hold_back_at_effect(&self) -> Result<PostCommitCallbackType, VolumeError> {
+        let control = self.control.clone();
+        let callback = move |result: Result<(), TransactionCommitError>| {
+            if result.is_ok() {
+                control.hold_back();
+            }
+        };
+        Ok(box_try_new(callback).map_err(|_| VolumeError::NoMemory)?)
+    }
+
+    /// Commits `staged`, at whose effect `at_effect` makes the device hold back.
     #[inline(never)]
-    fn commit(&mut self, staged: <Fs as NvFs>::Transaction) -> Result<(), Failure> {
-        let commit = Fs::commit_transaction(&SyncRcPtr::as_ref(&self.fs), staged, None, None, true);
-        match self.drive(commit) {
+    fn commit(
+        &mut self,
+        staged: <Fs as NvFs>::Transaction,
+        at_effect: PostCommitCallbackType,
+    ) -> Result<(), Failure> {
+        let fs = SyncRcPtr::as_ref(&self.fs);
+        // With the sync the journal is on the disk before it counts as effective.
+        let commit = Fs::commit_transaction(&fs, staged, None, Some(at_effect), true);
+        let outcome = self.drive(commit);
+        if self.control.go_on() {
+            return Ok(());
+        }
+        match outcome {
             Some(Ok(())) => Ok(()),
             Some(Err(TransactionCommitError::LogStateClean { reason })) => Err(reason.into()),
             Some(Err(TransactionCommitError::LogStateIndeterminate { .. })) | None => {

@@ -59,7 +59,15 @@ fn every_fault(fault: fn(u64) -> Fault) -> [u32; 3] {
         let volume = open_device(&device, &key()).unwrap();
         device.reset_counters();
         device.fail(fault(index));
-        let (result, lines) = logged(|| go_to(&volume, true));
+        let (result, lines) = logged(|| {
+            let result = go_to(&volume, true);
+            if result.is_ok() {
+                // What is left over meets the fault too; whether it is done now or
+                // later changes nothing.
+                let _ = volume.settle();
+            }
+            result
+        });
         let reached_end = device.counters().requests() <= index;
         let after_cut = device.snapshot();
         device.fail(Fault::Never);
@@ -124,6 +132,58 @@ fn a_device_that_dies_leaves_the_old_or_the_new_state() {
     );
 }
 
+/// The caller has its answer; then something happens to the `n`-th request that comes
+/// after it, for every n.
+fn every_fault_after_the_answer(fault: fn(u64) -> Fault) {
+    let before = prepared().snapshot();
+    let mut met = 0;
+    for index in 0.. {
+        let device = MemoryDevice::from_bytes(before.clone(), 512);
+        let volume = open_device(&device, &key()).unwrap();
+        go_to(&volume, true).unwrap();
+        // A cut right behind the answer.
+        assert!(is_new(&reopen(device.snapshot(), &key()).unwrap()));
+        device.reset_counters();
+        device.fail(fault(index));
+        let settled = volume.settle();
+        let reached_end = device.counters().requests() <= index;
+        // The next transaction may meet the fault, too, and did not happen then.
+        let next = match &settled {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                met += 1;
+                assert_eq!(*error, VolumeError::DeviceFailed, "{index}");
+                go_to(&volume, false)
+            }
+        };
+        let undone = settled.is_err() && next.is_ok();
+        let after_cut = device.snapshot();
+        device.fail(Fault::Never);
+        assert_eq!(is_new(&reopen(after_cut, &key()).unwrap()), !undone);
+        assert_eq!(is_new(&volume), !undone, "{index}: {next:?}");
+        volume.settle().unwrap();
+        assert_eq!(
+            is_new(&reopen(device.snapshot(), &key()).unwrap()),
+            !undone,
+            "{index}"
+        );
+        if reached_end {
+            break;
+        }
+    }
+    assert!(met >= 5, "{met}");
+}
+
+#[test]
+fn what_was_acknowledged_survives_a_failed_request() {
+    every_fault_after_the_answer(|index| Fault::Once(index, BlockError::Io));
+}
+
+#[test]
+fn what_was_acknowledged_survives_the_death_of_the_device() {
+    every_fault_after_the_answer(|index| Fault::From(index, BlockError::TimedOut));
+}
+
 #[test]
 fn a_dead_device_is_reported_until_it_is_back() {
     let device = prepared();
@@ -151,6 +211,7 @@ fn a_cut_during_recovery_leaves_the_old_or_the_new_state() {
         let volume = open_device(&device, &key()).unwrap();
         device.fail(Fault::From(first, BlockError::Io));
         let result = go_to(&volume, true);
+        let _ = volume.settle();
         drop(volume);
         let cut = device.snapshot();
         for second in 0.. {
@@ -178,7 +239,7 @@ fn a_truncated_device_with_a_journal_is_skipped() {
         let device = MemoryDevice::from_bytes(before.clone(), 512);
         let volume = open_device(&device, &key()).unwrap();
         device.fail(Fault::From(first, BlockError::Io));
-        let _ = go_to(&volume, true);
+        let _ = go_to(&volume, true).and_then(|()| volume.settle());
         let mut cut = device.snapshot();
         let tail = cut.split_off(IMAGE - 512);
         let truncated = MemoryDevice::from_bytes(cut, 512);
