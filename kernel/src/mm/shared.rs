@@ -47,6 +47,36 @@ pub fn init(share: impl FnOnce(PhysRange) -> Result<(), MemoryError>) -> Result<
     Ok(())
 }
 
+/// The pool for drivers that run on the host, against devices that are tests: memory of
+/// the process, which devices see at an address of its own. Later calls do nothing.
+#[cfg(not(target_os = "svsm"))]
+pub fn init_on_host() {
+    #[repr(align(4096))]
+    #[derive(Clone)]
+    struct Page(#[allow(dead_code, reason = "only its address is used")] [u8; PAGE_SIZE]);
+
+    /// Not an address of the process, so that neither passes for the other.
+    const DEVICE_ADDRESS: u64 = 0x5_0000_0000;
+
+    POOL.call_once(|| {
+        let pages = alloc::vec![Page([0; PAGE_SIZE]); PAGES].leak();
+        Pool {
+            physical: DEVICE_ADDRESS,
+            start: NonNull::from(pages).cast(),
+            used: Mutex::new([false; PAGES]),
+        }
+    });
+}
+
+/// The `size` bytes of the pool that a device sees at `address`, for tests that are
+/// devices; none outside the pool.
+#[cfg(not(target_os = "svsm"))]
+pub fn at_device_address(address: u64, size: usize) -> Option<SharedRange> {
+    let offset = usize::try_from(address.checked_sub(POOL.get()?.physical)?).ok()?;
+    let end = offset.checked_add(size)?;
+    (end <= POOL_SIZE).then_some(SharedRange { offset, size })
+}
+
 /// Whole pages of the pool, given back when dropped.
 #[derive(Debug)]
 pub struct SharedBuffer {

@@ -76,6 +76,9 @@ pub enum OpenError {
     /// The configuration space changed under every look.
     #[error("configuration does not stand still")]
     Unstable,
+    /// There is less configuration than a block device has.
+    #[error("configuration space is too small")]
+    Configuration,
     /// A logical block size that makes no sense.
     #[error("logical block size of {0} bytes makes no sense")]
     BlockSize(u32),
@@ -105,8 +108,9 @@ struct State<T: Transport> {
 #[derive(Clone, Copy)]
 struct InFlight {
     token: u16,
-    /// Bytes that the device must write at least, the status byte included.
-    expected: u32,
+    /// Bytes that there are for the device to write, the status byte included. A
+    /// request that succeeds writes all of them.
+    writable: u32,
 }
 
 /// One request: what to do, from which sector on, with which data.
@@ -189,8 +193,9 @@ impl<T: Transport + Send> BlockDevice for VirtioBlock<T> {
         let block_size = self.geometry.block_size as u64;
         let mut pieces = runs.iter().flat_map(|run| {
             let first = run.block * (block_size / SECTOR);
-            let sectors = (first..).step_by(WINDOW / SECTOR as usize);
-            sectors.zip(run.data.chunks(WINDOW))
+            let pieces = run.data.chunks(WINDOW).enumerate();
+            // Within the range that was just checked: nothing overflows.
+            pieces.map(move |(n, data)| (first + n as u64 * (WINDOW as u64 / SECTOR), data))
         });
         let mut state = self.state.lock();
         let mut next = pieces.next();
@@ -272,11 +277,17 @@ impl<T: Transport> State<T> {
         let result = self.exchange(clock, requests);
         if let Err(error @ (BlockError::TimedOut | BlockError::Protocol)) = result {
             self.dead = Some(error);
+            self.queue.abandon();
         }
         result
     }
 
     fn exchange(&mut self, clock: &dyn Clock, requests: &[Request]) -> Result<(), BlockError> {
+        // Nothing is in flight: an answer that is there already has no question, and
+        // must not pass for that to a request which gets its token.
+        if !matches!(self.queue.completed(), Ok(None)) {
+            return Err(BlockError::Protocol);
+        }
         let mut waiting = requests.iter();
         let mut next = waiting.next();
         let mut result = Ok(());
@@ -328,7 +339,7 @@ impl<T: Transport> State<T> {
         };
         self.slots[slot] = Some(InFlight {
             token,
-            expected: data_size as u32 + 1,
+            writable: data_size as u32 + 1,
         });
         Ok(true)
     }
@@ -343,7 +354,8 @@ impl<T: Transport> State<T> {
         let mut status = [STATUS_UNSET];
         self.slot(slot)?.1.read(&mut status);
         match status[0] {
-            0 if written >= held.expected => Ok(Ok(())),
+            _ if written > held.writable => Err(BlockError::Protocol),
+            0 if written == held.writable => Ok(Ok(())),
             1 => Ok(Err(BlockError::Io)),
             2 => Ok(Err(BlockError::Unsupported)),
             _ => Err(BlockError::Protocol),
@@ -401,12 +413,14 @@ fn read_geometry<T: Transport>(transport: &T, features: u64) -> Result<Geometry,
             break;
         }
     }
-    let Some((Ok(low), Ok(high), block_size)) = settled else {
-        return Err(OpenError::Unstable);
+    let (low, high, block_size) = settled.ok_or(OpenError::Unstable)?;
+    let (Ok(low), Ok(high)) = (low, high) else {
+        return Err(OpenError::Configuration);
     };
     let block_size = match block_size {
-        Ok(size) if features & feature::BLK_SIZE != 0 => size,
-        _ => SECTOR as u32,
+        _ if features & feature::BLK_SIZE == 0 => SECTOR as u32,
+        Ok(size) => size,
+        Err(_) => return Err(OpenError::Configuration),
     };
     if !block_size.is_power_of_two() || !BLOCK_SIZES.contains(&block_size) {
         return Err(OpenError::BlockSize(block_size));

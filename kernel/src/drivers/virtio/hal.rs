@@ -12,8 +12,8 @@ use crate::mm::mmio::MmioWindow;
 use crate::mm::shared::{SharedBuffer, SharedRange, device_address};
 use core::ptr::NonNull;
 use virtio_drivers::queue::VirtQueue;
-use virtio_drivers::transport::Transport;
 use virtio_drivers::transport::mmio::{MmioError, MmioTransport};
+use virtio_drivers::transport::{DeviceStatus, Transport};
 use virtio_drivers::{BufferDirection, Hal, PhysAddr};
 
 /// Descriptors of a queue.
@@ -159,6 +159,12 @@ impl<T: Transport> RequestQueue<T> {
         if self.queue.should_notify() {
             self.transport.notify(self.index);
         }
+    }
+
+    /// Resets the device, which is not to be used any more: one that means well leaves
+    /// the memory of requests in flight alone from now on.
+    pub fn abandon(&mut self) {
+        self.transport.set_status(DeviceStatus::empty());
     }
 
     /// Takes one finished request out of the queue: its token and the number of
