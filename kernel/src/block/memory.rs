@@ -99,6 +99,7 @@ impl MemoryDevice {
                 block_count: block_count as u64,
                 read_only: false,
                 needs_flush: true,
+                write_through: false,
             },
             state: Arc::new(spin::Mutex::new(State {
                 data,
@@ -118,6 +119,13 @@ impl MemoryDevice {
 
     /// The same device, whose writes are durable when they return.
     pub fn write_through(mut self) -> Self {
+        self.geometry.needs_flush = false;
+        self.geometry.write_through = true;
+        self
+    }
+
+    /// The same device, which neither flushes nor says when a write is durable.
+    pub fn volatile(mut self) -> Self {
         self.geometry.needs_flush = false;
         self
     }

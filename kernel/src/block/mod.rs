@@ -15,9 +15,11 @@ pub struct Geometry {
     pub block_count: u64,
     /// Writes are refused.
     pub read_only: bool,
-    /// The device has a volatile cache that [`BlockDevice::flush`] empties. When
-    /// false, a write is durable when it returns.
+    /// The device may have a volatile cache, which [`BlockDevice::flush`] empties.
     pub needs_flush: bool,
+    /// The device announces that a write is durable when it returns. Where neither this
+    /// nor [`needs_flush`](Self::needs_flush) is true, nothing makes a write durable.
+    pub write_through: bool,
 }
 
 impl Geometry {

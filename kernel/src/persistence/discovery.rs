@@ -18,12 +18,12 @@ use cocoon_tpm_storage::fs::cocoonfs::{
 use cocoon_tpm_storage::fs::{NvFsError, NvFsIoError};
 use cocoon_tpm_utils_common::alloc::box_try_new;
 
-use super::header::{self, HeaderGeometry, JOURNAL_MAGIC, LayoutError};
+use super::header::{self, Footprint, HeaderGeometry, JOURNAL_MAGIC, LayoutError};
 use super::key::{KeyError, VolumeKey};
 use super::nvblkdev::{DeviceControl, FsDevice};
 use super::rng::SeededRng;
 use super::sync::SpinSyncTypes;
-use super::volume::{CocoonVolume, Rng};
+use super::volume::{CocoonVolume, FsPtr, Rng};
 use crate::block::{BlockDevice, BlockError};
 use crate::entropy::Entropy;
 
@@ -53,6 +53,8 @@ pub enum FormatPolicy {
 enum Refusal {
     #[error("read-only")]
     ReadOnly,
+    #[error("no flush command and no announced write-through, nothing would be durable")]
+    Volatile,
     #[error("unusable block size of {0} bytes")]
     BlockSize(usize),
     #[error("blank or no CocoonFs image")]
@@ -138,6 +140,9 @@ fn open(
     if geometry.read_only {
         return Err(Refusal::ReadOnly);
     }
+    if !geometry.needs_flush && !geometry.write_through {
+        return Err(Refusal::Volatile);
+    }
     let (mut fs_device, control) =
         FsDevice::for_opening(device.clone()).map_err(|_| Refusal::NoMemory)?;
     let metadata = match read_metadata(fs_device)? {
@@ -158,27 +163,30 @@ fn open(
             true
         }
     };
-    let size_check = HeaderGeometry::new(metadata.get_config(), metadata.get_salt().len());
-    let volume =
-        open_fs(fs_device, &control, metadata, key, entropy).map_err(|error| match error {
-            OpenError::Refused(refusal) => refusal,
-            OpenError::Fs(error, cause) => open_refusal(error, cause, formatting, geometry.bytes()),
-        })?;
+    let layout = metadata.get_config().clone();
+    let header = HeaderGeometry::new(&layout, metadata.get_salt().len())
+        .ok_or(Refusal::OutOfRange(geometry.bytes()))?;
+    let (fs, rng) = open_fs(fs_device, metadata, key, entropy).map_err(|error| match error {
+        OpenError::Refused(refusal) => refusal,
+        OpenError::Fs(error, cause) => open_refusal(error, cause, formatting, geometry.bytes()),
+    })?;
+    // The journal may have had the last word on the header.
+    let needed = opened_image_bytes(device, &control, &header)?;
+    if needed > geometry.bytes() {
+        return Err(Refusal::Truncated {
+            needed,
+            actual: geometry.bytes(),
+        });
+    }
     if !formatting {
-        // The journal may have had the last word on the header.
-        if let Some(header) = size_check {
-            let needed = opened_image_bytes(device, &control, &header)?;
-            if needed > geometry.bytes() {
-                return Err(Refusal::Truncated {
-                    needed,
-                    actual: geometry.bytes(),
-                });
-            }
-        }
         log::info!("block device {index}: CocoonFs image authenticates under the key, used");
     }
+    if geometry.write_through && !geometry.needs_flush {
+        log::warn!("block device {index}: no flush command, its write-through is relied on");
+    }
     control.end_read_ahead();
-    Ok(volume)
+    let footprint = Footprint::new(&layout, &header, needed);
+    Ok(CocoonVolume::new(fs, control, rng, footprint))
 }
 
 /// Drives a future to its end; `None` where it does not come to one.
@@ -332,11 +340,10 @@ enum OpenError {
 #[inline(never)]
 fn open_fs(
     device: FsDevice,
-    control: &DeviceControl,
     metadata: FsMetadata,
     key: &VolumeKey,
     entropy: &'static dyn Entropy,
-) -> Result<CocoonVolume, OpenError> {
+) -> Result<(FsPtr, Rng), OpenError> {
     let fs_error = |error| OpenError::Fs(error, None);
     let rng: Rng = box_try_new(SeededRng::new(entropy).map_err(|error| fs_error(error.into()))?)
         .map_err(|error| fs_error(error.into()))?;
@@ -351,7 +358,7 @@ fn open_fs(
             .map_err(|(_, _, _, error)| fs_error(error))?;
     let future = box_try_new(future).map_err(|error| fs_error(error.into()))?;
     match drive(alloc::boxed::Box::into_pin(future)) {
-        Some(Ok((rng, Ok(fs)))) => Ok(CocoonVolume::new(fs, control.clone(), rng)),
+        Some(Ok((rng, Ok(fs)))) => Ok((fs, rng)),
         Some(Ok((_, Err((device, _key, error))))) => {
             Err(OpenError::Fs(error, device.take_last_error()))
         }

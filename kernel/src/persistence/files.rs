@@ -199,6 +199,23 @@ pub fn file_data(bytes: &[u8]) -> Result<FileData, VolumeError> {
     Ok(data)
 }
 
+/// How large a volume is and what is left of it, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Size of the whole volume. Constant and exact.
+    pub total: u64,
+    /// What the volume itself and its files take. An estimate.
+    pub used: u64,
+}
+
+impl Space {
+    /// What new files can take together. An estimate: a transaction needs some room
+    /// besides, up to the size of the files it replaces.
+    pub const fn free(&self) -> u64 {
+        self.total.saturating_sub(self.used)
+    }
+}
+
 /// Files that survive reboots.
 ///
 /// Readers see committed state only; transactions are serialised.
@@ -228,6 +245,13 @@ pub trait Volume: Send + Sync {
     /// See [`VolumeError`]; after all but [`VolumeError::OutcomeUnknown`] nothing has
     /// changed.
     fn transaction(&self, transaction: Transaction) -> Result<(), VolumeError>;
+
+    /// Size of the volume and room on it. May read every file: not for each use.
+    ///
+    /// # Errors
+    ///
+    /// See [`VolumeError`].
+    fn space(&self) -> Result<Space, VolumeError>;
 
     /// Does what transactions have left over, while nobody waits. Else the next
     /// operation does it first. No promise depends on it.

@@ -88,6 +88,84 @@ impl HeaderGeometry {
     }
 }
 
+/// What an image's own structures and files take, estimated from its layout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Footprint {
+    /// Size of the image in bytes.
+    pub image_bytes: u64,
+    /// Bytes of headers, authentication tree, allocation bitmap and an empty index.
+    pub own_bytes: u64,
+    allocation_block_bytes: u64,
+}
+
+impl Footprint {
+    /// Bytes that a file's entry in the index takes, about.
+    const INDEX_ENTRY_BYTES: u64 = 32;
+
+    /// Length of an initialisation vector and of a cipher block.
+    const CIPHER_BLOCK_BYTES: u64 = 16;
+
+    /// For an image of `image_bytes` with `layout`, whose headers are at `header`.
+    pub fn new(layout: &ImageLayout, header: &HeaderGeometry, image_bytes: u64) -> Self {
+        let block = 1 << header.allocation_block_bytes_log2;
+        let scaled = |log2: u8| 1u64.checked_shl(log2.into()).unwrap_or(u64::MAX);
+        let times = |unit: u64, log2: u8| unit.saturating_mul(scaled(log2));
+        let data_block = times(block, layout.auth_tree_data_block_allocation_blocks_log2);
+        let node = times(header.io_block_bytes, layout.auth_tree_node_io_blocks_log2);
+        let bitmap_block = times(
+            block,
+            layout.allocation_bitmap_file_block_allocation_blocks_log2,
+        );
+        // A node holds as many digests as the largest power of two that fits.
+        let fan_out = |algorithm| 1u64 << (node / digest_bytes(algorithm).max(1)).max(2).ilog2();
+        let leaf_fan_out = fan_out(layout.auth_tree_data_hmac_hash_alg);
+        let inner_fan_out = fan_out(layout.auth_tree_node_hash_alg);
+        let tree_bytes_for = |covered: u64| {
+            let mut level = covered.div_ceil(data_block).div_ceil(leaf_fan_out);
+            let mut nodes = level;
+            while level > 1 {
+                level = level.div_ceil(inner_fan_out);
+                nodes = nodes.saturating_add(level);
+            }
+            nodes.saturating_mul(node)
+        };
+        // The tree covers all but itself; this settles within a node after few rounds.
+        let tree_bytes = (0..4).fold(0, |tree_bytes, _| {
+            tree_bytes_for(image_bytes.saturating_sub(tree_bytes))
+        });
+        let bitmap_payload = bitmap_block
+            .saturating_sub(2 * Self::CIPHER_BLOCK_BYTES)
+            .max(8);
+        let bitmap_blocks = image_bytes
+            .div_ceil(block)
+            .div_ceil(8)
+            .div_ceil(bitmap_payload);
+        let index = times(block, layout.index_tree_leaf_node_allocation_blocks_log2);
+        Self {
+            image_bytes,
+            own_bytes: header
+                .journal_at
+                .saturating_add(data_block.max(header.io_block_bytes))
+                .saturating_add(tree_bytes)
+                .saturating_add(bitmap_blocks.saturating_mul(bitmap_block))
+                .saturating_add(index),
+            allocation_block_bytes: block,
+        }
+    }
+
+    /// Bytes that a file with `len` bytes of contents takes.
+    pub fn of_file(&self, len: u64) -> u64 {
+        // An initialisation vector before the data, one byte of padding at least.
+        let encrypted = (len / Self::CIPHER_BLOCK_BYTES)
+            .saturating_add(2)
+            .saturating_mul(Self::CIPHER_BLOCK_BYTES);
+        encrypted
+            .div_ceil(self.allocation_block_bytes)
+            .saturating_mul(self.allocation_block_bytes)
+            .saturating_add(Self::INDEX_ENTRY_BYTES)
+    }
+}
+
 fn power_of_two(log2: u32) -> Option<u64> {
     1u64.checked_shl(log2)
 }
@@ -208,6 +286,21 @@ mod tests {
     fn sizes_saturate() {
         let header = HeaderGeometry::new(&layout(2, 0, 1, 0, 0), 255).unwrap();
         assert_eq!(header.image_bytes([0xff; 8]), u64::MAX);
+    }
+
+    #[test]
+    fn the_footprint_counts_tree_bitmap_and_whole_blocks() {
+        let layout = layout(2, 0, 1, 0, 0);
+        let header = HeaderGeometry::new(&layout, 3).unwrap();
+        let footprint = Footprint::new(&layout, &header, 8 << 20);
+        // 16384 blocks, of which the tree covers 15384 with 481 + 16 + 1 nodes of 1 KiB;
+        // 2 KiB of bitmap in 5 blocks; 2 headers, the journal's head, a node of the index.
+        assert_eq!(footprint.own_bytes, 498 * 1024 + 5 * 512 + 3 * 512 + 512);
+        assert_eq!(footprint.of_file(0), 512 + 32);
+        assert_eq!(footprint.of_file(495), 512 + 32);
+        assert_eq!(footprint.of_file(496), 1024 + 32);
+        // Whatever a header says, nothing overflows.
+        let _ = Footprint::new(&layout, &header, u64::MAX).of_file(u64::MAX);
     }
 
     #[test]

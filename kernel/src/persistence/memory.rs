@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 
 use super::files::{
-    Change, FileData, FileId, Namespace, Transaction, Volume, VolumeError, file_data,
+    Change, FileData, FileId, Namespace, Space, Transaction, Volume, VolumeError, file_data,
 };
 
 struct State {
@@ -103,6 +103,16 @@ impl Volume for MemoryVolume {
         }
         Ok(())
     }
+
+    fn space(&self) -> Result<Space, VolumeError> {
+        let mut state = self.state.lock();
+        state.check_error()?;
+        let used: usize = state.files.iter().map(|(_, data)| data.len()).sum();
+        Ok(Space {
+            total: self.capacity as u64,
+            used: used as u64,
+        })
+    }
 }
 
 #[cfg(test)]
@@ -135,6 +145,8 @@ mod tests {
         volume.transaction(transaction).unwrap();
         assert_eq!(volume.read(A), Err(VolumeError::NotFound));
         assert_eq!(volume.read(C).unwrap().as_slice(), b"new");
+        let space = volume.space().unwrap();
+        assert_eq!((space.total, space.free()), (100, 97));
     }
 
     #[test]

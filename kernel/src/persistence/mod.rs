@@ -25,7 +25,7 @@ mod volume;
 mod write_queue;
 
 pub use discovery::{FormatPolicy, MAX_FORMAT_BYTES, open_first};
-pub use files::{FileData, FileId, Namespace, Transaction, Volume, VolumeError, file_data};
+pub use files::{FileData, FileId, Namespace, Space, Transaction, Volume, VolumeError, file_data};
 pub use key::{KeyError, MIN_KEY_BYTES, VolumeKey};
 pub use memory::MemoryVolume;
 pub use volume::CocoonVolume;

@@ -13,6 +13,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 use core::pin::pin;
 use core::task::{Context, Poll, Waker};
 
@@ -26,7 +27,8 @@ use cocoon_tpm_storage::fs::{
 use cocoon_tpm_utils_async::sync_types::SyncRcPtr;
 use cocoon_tpm_utils_common::alloc::box_try_new;
 
-use super::files::{Change, FileData, FileId, Namespace, Transaction, Volume, VolumeError};
+use super::files::{Change, FileData, FileId, Namespace, Space, Transaction, Volume, VolumeError};
+use super::header::Footprint;
 use super::nvblkdev::{DeviceControl, FsDevice};
 use super::sync::SpinSyncTypes;
 
@@ -37,6 +39,7 @@ const MAX_POLLS: u32 = 1000;
 const MAX_ATTEMPTS: u32 = 8;
 
 pub(super) type Fs = CocoonFs<SpinSyncTypes, FsDevice>;
+type Cursor = <Fs as NvFs>::EnumerateCursor;
 pub(super) type FsPtr = <Fs as NvFs>::SyncRcPtr;
 pub(super) type Rng = Box<dyn RngCoreDispatchable + Send>;
 
@@ -49,6 +52,7 @@ struct State {
     fs: FsPtr,
     control: DeviceControl,
     rng: Rng,
+    footprint: Footprint,
     /// A commit ended with [`VolumeError::OutcomeUnknown`] and has not been undone.
     indeterminate: bool,
 }
@@ -61,12 +65,13 @@ impl core::fmt::Debug for CocoonVolume {
 
 impl CocoonVolume {
     /// An open file system on the device that `control` belongs to.
-    pub(super) fn new(fs: FsPtr, control: DeviceControl, rng: Rng) -> Self {
+    pub(super) fn new(fs: FsPtr, control: DeviceControl, rng: Rng, footprint: Footprint) -> Self {
         Self {
             state: spin::Mutex::new(State {
                 fs,
                 control,
                 rng,
+                footprint,
                 indeterminate: false,
             }),
         }
@@ -107,6 +112,14 @@ impl Volume for CocoonVolume {
             }
         }
         Err(VolumeError::Internal)
+    }
+
+    fn space(&self) -> Result<Space, VolumeError> {
+        let mut state = self.state.lock();
+        state.recover()?;
+        state
+            .space()
+            .inspect_err(|error| report(*error, format_args!("size of files")))
     }
 
     fn settle(&self) -> Result<(), VolumeError> {
@@ -223,16 +236,48 @@ impl State {
         }
     }
 
-    #[inline(never)]
-    fn list(&mut self, namespace: Namespace) -> Result<Vec<u32>, VolumeError> {
+    /// A walk over the committed files whose inodes are in `inodes`.
+    fn enumerate(&mut self, inodes: RangeInclusive<u64>) -> Result<Cursor, VolumeError> {
         let seq = self.start_reading()?;
-        let mut cursor = Fs::enumerate_cursor(
+        Fs::enumerate_cursor(
             &SyncRcPtr::as_ref(&self.fs),
             NvFsReadContext::Committed { seq },
-            namespace.inodes(),
+            inodes,
         )
         .map_err(to_volume_error)?
-        .map_err(|(_, error)| to_volume_error(error))?;
+        .map_err(|(_, error)| to_volume_error(error))
+    }
+
+    /// Sums up what all files take, those of unknown namespaces included. CocoonFs
+    /// tells neither free blocks nor the size of a file but by reading it.
+    #[inline(never)]
+    fn space(&mut self) -> Result<Space, VolumeError> {
+        let mut used = self.footprint.own_bytes;
+        let mut cursor = self.enumerate(0..=u64::MAX)?;
+        loop {
+            let (returned, next) = self
+                .drive(cursor.next())
+                .ok_or(VolumeError::Internal)?
+                .map_err(to_volume_error)?;
+            if next.map_err(to_volume_error)?.is_none() {
+                return Ok(Space {
+                    total: self.footprint.image_bytes,
+                    used: used.min(self.footprint.image_bytes),
+                });
+            }
+            let (returned, data) = self
+                .drive(returned.read_current_inode_data())
+                .ok_or(VolumeError::Internal)?
+                .map_err(to_volume_error)?;
+            cursor = returned;
+            let len = data.map_err(to_volume_error)?.len();
+            used = used.saturating_add(self.footprint.of_file(len as u64));
+        }
+    }
+
+    #[inline(never)]
+    fn list(&mut self, namespace: Namespace) -> Result<Vec<u32>, VolumeError> {
+        let mut cursor = self.enumerate(namespace.inodes())?;
         let mut indexes = Vec::new();
         loop {
             let (returned, next) = self

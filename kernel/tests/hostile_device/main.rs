@@ -105,6 +105,7 @@ fn an_honest_device_reads_back_what_was_written() {
             block_count: (DISK / 512) as u64,
             read_only: false,
             needs_flush: true,
+            write_through: false,
         }
     );
     // One block, a window, more than a window, everything.

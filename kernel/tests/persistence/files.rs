@@ -107,6 +107,39 @@ fn a_full_volume_says_so_and_stays_as_it_was() {
 }
 
 #[test]
+fn the_room_that_is_told_is_there() {
+    let device = formatted_as(4 * MIB, 512, &project_layout(), &key());
+    let volume = open_device(&device, &key()).unwrap();
+    let empty = volume.space().unwrap();
+    assert_eq!(empty.total, 4 * MIB as u64);
+    assert!(empty.free() > 3 * MIB as u64, "{empty:?}");
+
+    // A new file of nearly all of it fits, one of a little more does not.
+    let free = empty.free() as usize;
+    assert_eq!(
+        write(&volume, B, &vec![1; free + 4096]),
+        Err(VolumeError::NoSpace)
+    );
+    write(&volume, B, &vec![1; free / 100 * 95]).unwrap();
+    let full = volume.space().unwrap();
+    assert_eq!(full.total, empty.total);
+    assert!(full.free() <= empty.free() / 100 * 6, "{full:?}");
+    assert_eq!(reopen(device.snapshot(), &key()).unwrap().space(), Ok(full));
+
+    let mut transaction = Transaction::new();
+    transaction.remove(B).unwrap();
+    volume.transaction(transaction).unwrap();
+    assert_eq!(volume.space(), Ok(empty));
+
+    // Many small files take whole blocks.
+    for index in 0..100 {
+        write(&volume, FileId::new(Namespace::Uefi, index), &[1; 20]).unwrap();
+    }
+    let used = volume.space().unwrap().used - empty.used;
+    assert!((100 * 512..100 * 1024).contains(&used), "{used}");
+}
+
+#[test]
 fn tampered_data_is_refused_and_never_returned() {
     let device = formatted(&key());
     let volume = open_device(&device, &key()).unwrap();

@@ -319,6 +319,41 @@ fn a_read_only_device_is_skipped() {
 }
 
 #[test]
+fn a_device_that_makes_nothing_durable_is_skipped() {
+    let device = formatted(&key()).volatile();
+    expect(
+        &[&device],
+        None,
+        &[
+            "WARNING: block device 0: no flush command and no announced write-through, nothing would be durable, skipped",
+            NONE,
+        ],
+    );
+}
+
+#[test]
+fn a_device_that_writes_through_is_used_and_never_flushed() {
+    let device = formatted(&key()).write_through();
+    device.reset_counters();
+    expect(
+        &[&device],
+        Some(0),
+        &[
+            USED_0,
+            "WARNING: block device 0: no flush command, its write-through is relied on",
+            OPENED,
+        ],
+    );
+    let volume = open_device(&device, &key()).unwrap();
+    write(&volume, FILE, b"data").unwrap();
+    assert_eq!(device.counters().flushes, 0);
+    assert_eq!(
+        read(&reopen(device.snapshot(), &key()).unwrap(), FILE),
+        Some(b"data".to_vec())
+    );
+}
+
+#[test]
 fn blocks_larger_than_those_of_the_image_are_skipped() {
     let line =
         "WARNING: block device 0: 4096-byte blocks, the image has 512-byte I/O blocks, skipped";

@@ -180,6 +180,7 @@ impl BlockDevice for Overlay {
             block_count: (self.image.len() / SECTOR) as u64,
             read_only: false,
             needs_flush: true,
+            write_through: false,
         }
     }
 

@@ -31,6 +31,7 @@ mod feature {
     pub const RO: u64 = 1 << 5;
     pub const BLK_SIZE: u64 = 1 << 6;
     pub const FLUSH: u64 = 1 << 9;
+    pub const CONFIG_WCE: u64 = 1 << 11;
     pub const VERSION_1: u64 = 1 << 32;
     pub const ACCESS_PLATFORM: u64 = 1 << 33;
 }
@@ -40,6 +41,7 @@ mod config {
     pub const CAPACITY_LOW: usize = 0;
     pub const CAPACITY_HIGH: usize = 4;
     pub const BLK_SIZE: usize = 20;
+    pub const WRITEBACK: usize = 32;
 }
 
 /// Request types (5.2.6).
@@ -381,11 +383,13 @@ fn negotiate<T: Transport>(transport: &mut T) -> Result<u64, OpenError> {
     if offered & feature::VERSION_1 == 0 {
         return Err(OpenError::Legacy);
     }
-    let wanted = feature::RO
-        | feature::BLK_SIZE
-        | feature::FLUSH
-        | feature::VERSION_1
-        | feature::ACCESS_PLATFORM;
+    // With flushes the cache's mode does not matter. Without, only this tells it.
+    let cache = match offered & feature::FLUSH {
+        0 => feature::CONFIG_WCE,
+        flush => flush,
+    };
+    let wanted =
+        feature::RO | feature::BLK_SIZE | cache | feature::VERSION_1 | feature::ACCESS_PLATFORM;
     transport.write_driver_features(offered & wanted);
     status |= DeviceStatus::FEATURES_OK;
     transport.set_status(status);
@@ -431,5 +435,32 @@ fn read_geometry<T: Transport>(transport: &T, features: u64) -> Result<Geometry,
         block_count: sectors / (u64::from(block_size) / SECTOR),
         read_only: features & feature::RO != 0,
         needs_flush: features & feature::FLUSH != 0,
+        write_through: announces_write_through(features, || {
+            transport.read_config_space(config::WRITEBACK).ok()
+        }),
     })
+}
+
+/// Whether a write is durable when it completes, by what was negotiated and by the
+/// field `writeback` of the configuration space.
+///
+/// A driver may guess so when a device offers neither FLUSH nor CONFIG_WCE (5.2.5.1),
+/// but such a device promises nothing (5.2.6.2): only CONFIG_WCE with a field of 0 does.
+fn announces_write_through(features: u64, writeback: impl FnOnce() -> Option<u8>) -> bool {
+    features & feature::CONFIG_WCE != 0 && writeback() == Some(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn write_through_is_believed_only_where_it_is_announced() {
+        let announces = |features, field| announces_write_through(features, || field);
+        assert!(announces(feature::CONFIG_WCE, Some(0)));
+        assert!(!announces(feature::CONFIG_WCE, Some(1)));
+        assert!(!announces(feature::CONFIG_WCE, None));
+        assert!(!announces(0, Some(0)));
+        assert!(!announces(feature::FLUSH, Some(0)));
+    }
 }
