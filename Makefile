@@ -41,8 +41,8 @@ METAL_ENV = CARGO_TARGET_DIR=$(METAL_DIR) RUSTC_BOOTSTRAP=1 RUSTFLAGS="$(REMAP)"
 
 TOOLS := aproxy kbs-test igvmbuilder igvmmeasure
 
-.PHONY: all help setup images selftest-image tools demo test check unit combinations e2e lint fmt \
-  clippy clippy-host clippy-metal shellcheck unsafe-report measurement doc bench fuzz clean
+.PHONY: all help setup programs images selftest-image tools demo test check unit combinations e2e lint fmt \
+  clippy clippy-host clippy-metal shellcheck unsafe-report measurement reproducible doc bench fuzz clean
 
 all: images tools
 
@@ -51,6 +51,7 @@ help:
 	echo 'make demo      boot twice on one image, attested, with all there is'
 	echo 'make test      every check: format, lints, unit tests, feature sets, end to end'
 	echo 'make clippy    lints only (Rust and shell, format)'
+	echo 'make reproducible  two clean builds in different places, compared'
 	echo 'make doc       API documentation, into target/doc'
 	echo 'make bench     tables, and target/bench.json'
 	echo 'make fuzz      each fuzz target for SECONDS_EACH seconds (default 60)'
@@ -59,12 +60,14 @@ help:
 setup:
 	scripts/setup.sh
 
-# Outputs are put in place by a rename, so that a guest or a second make which is
-# using the old ones is not disturbed.
-images: tools
+programs: setup
 	$(say) BUILD 'stage2 and kernel for bare metal ($(PROFILE), features: $(or $(FEATURES),none))'
 	$(METAL_ENV) $(CARGO) build $(CARGO_FLAGS) $(METAL_FLAGS) -p stage2 --bin stage2
 	$(METAL_ENV) $(CARGO) build $(CARGO_FLAGS) $(METAL_FLAGS) -p svsm --bin svsm --features '$(FEATURES)'
+
+# Outputs are put in place by a rename, so that a guest or a second make which is
+# using the old ones is not disturbed.
+images: tools programs
 	$(say) IMAGE '$(BIN)/coconut-qemu.igvm $(BIN)/svsm-native.elf'
 	$(BIN)/igvmbuilder --stage2 $(METAL_OUT)/stage2.elf --kernel $(METAL_OUT)/svsm.elf \
 	  --igvm $(BIN)/.igvm.$$$$ --elf $(BIN)/.elf.$$$$ && \
@@ -100,7 +103,7 @@ test:
 	$(MAKE) combinations
 	$(MAKE) selftest-image
 	$(MAKE) all FEATURES=attest,cocoonfs
-	$(MAKE) unsafe-report measurement
+	$(MAKE) unsafe-report measurement reproducible
 	$(MAKE) e2e
 	echo 'make test: all passed'
 
@@ -155,6 +158,15 @@ measurement:
 	$(CARGO) run -q $(CARGO_FLAGS) -p igvmbuilder --example all_directives $(TARGET_DIR)/all-directives.igvm
 	target/tools/venv/bin/python scripts/check-measurement.py $(BIN)/igvmmeasure \
 	  $(TARGET_DIR)/all-directives.igvm $(BIN)/coconut-qemu.igvm
+
+# Builds once more, from a copy of the tree in another place.
+reproducible:
+	$(say) CHECK 'two clean builds give identical images'
+	scripts/check-reproducible.sh '$(PROFILE)' $(BIN)/coconut-qemu.igvm $(BIN)/svsm-native.elf
+
+reproducible: tools
+	$(say) CHECK 'two clean builds in different places give the same images'
+	scripts/check-reproducible.sh
 
 e2e:
 	$(say) TEST 'end to end, in QEMU'
