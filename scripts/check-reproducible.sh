@@ -1,26 +1,31 @@
 #!/usr/bin/env bash
-# Builds the boot images of the last commit twice, in two directories with paths of
-# different length and nothing built yet, and compares them byte by byte. Needs
-# bin/igvmbuilder (`make tools`) and a few minutes.
+# Builds the boot images once more, with nothing built yet and from a copy of the tree
+# in a directory of another name, and compares them with the given ones byte by byte.
+#
+#   scripts/check-reproducible.sh debug|release IMAGE.igvm IMAGE.elf
 set -euo pipefail
 
-top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-[ -x "$top/bin/igvmbuilder" ] || {
-    echo "check-reproducible: bin/igvmbuilder is missing: run make tools" >&2
-    exit 1
+[ $# -eq 3 ] || {
+    echo "usage: check-reproducible.sh debug|release IMAGE.igvm IMAGE.elf" >&2
+    exit 64
 }
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+profile=$1 igvm=$(realpath "$2") elf=$(realpath "$3")
+release=
+[ "$profile" = debug ] || release=1
+
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+tree=$work/some/other/place
+mkdir -p "$tree/bin"
+# What git knows or would add; files that are deleted but not committed are left out.
+(cd "$top" && git ls-files -z --cached --others --exclude-standard |
+    xargs -0 -I{} sh -c '[ -e "$1" ] && printf "%s\0" "$1"' sh {} |
+    tar -c --null -T -) | tar -x -C "$tree"
+# The tool that composes images is there already, so that only what they consist of
+# is built.
+cp "$top/bin/igvmbuilder" "$tree/bin/"
+CARGO_TARGET_DIR="$work/out" make -C "$tree" -o tools -o setup images RELEASE="$release"
 
-for tree in "$work/a" "$work/another/place/b"; do
-    git clone -q "$top" "$tree"
-    mkdir -p "$tree/bin"
-    cp "$top/bin/igvmbuilder" "$tree/bin/"
-    # The image tool is there already, so that only what is compared is built.
-    CARGO_TARGET_DIR="$tree-out" make -C "$tree" -o tools images
-done
-for image in coconut-qemu.igvm svsm-native.elf; do
-    cmp "$work/a/bin/$image" "$work/another/place/b/bin/$image"
-    sha256sum "$work/a/bin/$image" | sed "s|$work/a/||"
-done
-echo "check-reproducible: both builds gave the same images"
+cmp "$tree/bin/coconut-qemu.igvm" "$igvm"
+cmp "$tree/bin/svsm-native.elf" "$elf"
