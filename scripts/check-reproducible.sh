@@ -19,9 +19,11 @@ trap 'rm -rf "$work"' EXIT
 tree=$work/some/other/place
 mkdir -p "$tree/bin"
 # What git knows or would add; files that are deleted but not committed are left out.
-(cd "$top" && git ls-files -z --cached --others --exclude-standard |
-    xargs -0 -I{} sh -c '[ -e "$1" ] && printf "%s\0" "$1"' sh {} |
-    tar -c --null -T -) | tar -x -C "$tree"
+cd "$top"
+git ls-files -z --cached --others --exclude-standard |
+    while IFS= read -r -d '' file; do
+        [ ! -e "$file" ] || printf '%s\0' "$file"
+    done | tar -c --null -T - | tar -x -C "$tree"
 # The tool that composes images is there already, so that only what they consist of
 # is built.
 cp "$top/bin/igvmbuilder" "$tree/bin/"
