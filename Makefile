@@ -42,7 +42,7 @@ METAL_ENV = CARGO_TARGET_DIR=$(METAL_DIR) RUSTC_BOOTSTRAP=1 RUSTFLAGS="$(REMAP)"
 TOOLS := aproxy kbs-test igvmbuilder igvmmeasure
 
 .PHONY: all help setup programs images selftest-image tools demo test check unit combinations e2e lint fmt \
-  clippy clippy-host clippy-metal shellcheck unsafe-report measurement reproducible doc bench fuzz clean
+  clippy clippy-host clippy-metal shellcheck unsafe-report measurement reproducible doc bench proofs fuzz clean
 
 all: images tools
 
@@ -54,6 +54,7 @@ help:
 	echo 'make reproducible  build the images once more in another place, and compare'
 	echo 'make doc       API documentation, into target/doc'
 	echo 'make bench     tables, and target/bench.json'
+	echo 'make proofs    power cuts, hostile disks and devices, exhaustion; target/proofs.json'
 	echo 'make fuzz      each fuzz target for SECONDS_EACH seconds (default 60)'
 	echo 'make clean     remove what was built (target/tools stays)'
 
@@ -176,6 +177,15 @@ doc: setup
 
 bench: all
 	$(CARGO) run $(CARGO_FLAGS) -q -p e2e --bin bench -- --output target/bench.json
+
+# Optimised always: there are some hundred thousand mounts to make.
+proofs:
+	$(say) PROVE 'power cuts, hostile disks, hostile devices, exhaustion (about ten minutes)'
+	mkdir -p target && rm -f target/proofs.json
+	PROOFS=full PROOFS_JSON='$(CURDIR)/target/proofs.json' $(CARGO) test --release -p svsm \
+	  --features cocoonfs --test proofs --test hostile_device --test heap_exhaustion
+	sed -n 's/^ *"\(.*\)": \([0-9]*\),*$$/\1 \2/p' target/proofs.json | \
+	  while read -r key number; do printf '%-40s %10d\n' "$$key" "$$number"; done
 
 fuzz:
 	scripts/setup.sh fuzz

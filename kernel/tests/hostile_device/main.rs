@@ -5,10 +5,14 @@
 //! it does, a call ends, with an error that says what is wrong, and never panics.
 
 mod fake;
+#[path = "../proofs/report.rs"]
+#[allow(dead_code, reason = "shared with the other proofs")]
+mod report;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fake::{Behaviour, CLOCK, Chain, Device, FLUSH, Fake, VERSION_1, set_status};
+use report::{Random, amount, record};
 use svsm::block::{BlockDevice, BlockError, Geometry, Run};
 use svsm::drivers::virtio::block::{OpenError, VirtioBlock};
 use svsm::mm::shared::{POOL_SIZE, SharedBuffer, init_on_host};
@@ -501,13 +505,8 @@ fn without_shared_memory_there_is_an_error() {
 
 /// A device that answers with whatever a generator says, for as long as it is asked.
 fn erratic(seed: u64) -> Behaviour {
-    let mut state = seed;
-    let mut random = move || {
-        state = state
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
-        (state >> 33) as u32
-    };
+    let mut generator = Random::new(seed);
+    let mut random = move || generator.next() as u32;
     Box::new(move |device| {
         let chains: Vec<_> = std::iter::from_fn(|| device.take()).collect();
         for chain in chains {
@@ -535,11 +534,7 @@ fn erratic(seed: u64) -> Behaviour {
 #[test]
 fn an_erratic_device_never_gets_the_better_of_the_driver() {
     let _alone = alone();
-    let rounds = if std::env::var_os("PROOFS").is_some_and(|value| value == "full") {
-        20_000
-    } else {
-        300
-    };
+    let rounds = amount(300, 20_000);
     let mut outcomes = [0u64; 2];
     for seed in 0..rounds {
         let (driver, _) = open(erratic(seed));
@@ -560,7 +555,11 @@ fn an_erratic_device_never_gets_the_better_of_the_driver() {
         drop(driver);
         assert_nothing_leaked();
     }
-    println!("device.erratic_rounds {rounds}: {outcomes:?}");
+    record(&[
+        ("device.erratic_rounds", rounds),
+        ("device.erratic_answers", outcomes[0]),
+        ("device.erratic_errors", outcomes[1]),
+    ]);
     assert!(outcomes.iter().all(|count| *count > 0));
 }
 

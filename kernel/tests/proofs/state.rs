@@ -1,14 +1,14 @@
 //! What is on a volume, as a value to compare, and transactions between such values.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use svsm::block::BlockDevice;
 use svsm::entropy::{Entropy, EntropyError};
 use svsm::persistence::{
-    CocoonVolume, FileId, FormatPolicy, Namespace, Transaction, Volume, VolumeError, file_data,
-    open_first,
+    CocoonVolume, FileId, FormatPolicy, Namespace, Transaction, Volume, VolumeError, VolumeKey,
+    file_data, open_first,
 };
 
 use crate::report::Random;
@@ -49,8 +49,9 @@ impl Entropy for FastEntropy {
 /// Opens what is on `device`, or formats it.
 pub fn open(device: &Arc<dyn BlockDevice>) -> Option<CocoonVolume> {
     static ENTROPY: FastEntropy = FastEntropy(AtomicU64::new(1));
-    let devices = [device.clone()];
-    open_first(&devices, &key(), &ENTROPY, FormatPolicy::Allow)
+    static KEY: LazyLock<VolumeKey> = LazyLock::new(key);
+    let devices = std::slice::from_ref(device);
+    open_first(devices, &KEY, &ENTROPY, FormatPolicy::Allow)
 }
 
 /// Everything on `volume`. Besides the files that are listed it looks for each that
