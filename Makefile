@@ -104,7 +104,7 @@ test:
 	$(MAKE) combinations
 	$(MAKE) selftest-image
 	$(MAKE) all FEATURES=attest,cocoonfs
-	$(MAKE) unsafe-report measurement reproducible
+	$(MAKE) unsafe-report measurement reproducible doc
 	$(MAKE) e2e
 	echo 'make test: all passed'
 
@@ -172,7 +172,7 @@ e2e:
 # --- and the rest ---------------------------------------------------------------
 
 doc: setup
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(CARGO_FLAGS) --workspace --no-deps --document-private-items --features '$(HOST_FEATURES)'
+	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' $(CARGO) doc $(CARGO_FLAGS) --workspace --no-deps --document-private-items --features '$(HOST_FEATURES)'
 	echo 'open $(TARGET_DIR)/doc/svsm/index.html'
 
 bench: all
