@@ -1,8 +1,8 @@
 //! RDSEED and RDRAND: raw words, untested. `entropy` tests them.
 
+use super::cpu::Features;
 use crate::entropy::RawSource;
 use core::arch::asm;
-use core::arch::x86_64::{__cpuid, __cpuid_count};
 
 /// Tries before the generator counts as silent. Intel's guide gives 10 for RDRAND;
 /// RDSEED may run dry for longer when it is drained.
@@ -20,11 +20,11 @@ pub enum CpuRandom {
 impl CpuRandom {
     /// Finds the best instruction, or none.
     pub fn detect() -> Option<Self> {
-        let highest = __cpuid(0).eax;
-        if highest >= 7 && __cpuid_count(7, 0).ebx & (1 << 18) != 0 {
+        let features = Features::detect();
+        if features.rdseed {
             return Some(Self::RdSeed);
         }
-        (__cpuid(1).ecx & (1 << 30) != 0).then_some(Self::RdRand)
+        features.rdrand.then_some(Self::RdRand)
     }
 
     /// Name of the instruction.
