@@ -1,0 +1,25 @@
+//! A TPM 2.0 (TCG TPM 2.0 Library, revision 1.59) in safe Rust.
+//!
+//! Always true in here:
+//! - A command is a transaction: it runs on a copy of the state whose parts are shared until
+//!   they are written to ([`state::State`]); the records of the parts it replaced are
+//!   committed to [`storage::Storage`], and only then does the copy become the state and the
+//!   answer "success". Anything else leaves the state as it was.
+//! - A command's handles, authorizations and encrypted parameters are what its line in
+//!   [`table`] says; the dispatcher ([`dispatch`]) checks them before the command's own code
+//!   (`commands/`) runs.
+//! - Every input is parsed by [`wire`], which raises the response code the specification
+//!   gives for the field at fault.
+#![no_std]
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+extern crate alloc;
+
+pub mod crypto;
+pub mod environment;
+pub mod rc;
+pub mod storage;
+mod tpm;
+
+pub use tpm::{Origin, PowerOnError, Tpm};
