@@ -41,7 +41,11 @@ METAL_ENV = CARGO_TARGET_DIR=$(METAL_DIR) RUSTC_BOOTSTRAP=1 RUSTFLAGS="$(REMAP)"
 
 TOOLS := aproxy kbs-test igvmbuilder igvmmeasure
 
-.PHONY: all help setup programs images selftest-image tools demo test check unit combinations e2e lint fmt \
+# Features of kernels that are for tests only: with checks of itself inside, and with
+# measurements and workloads.
+TEST_IMAGES := selftest bench
+
+.PHONY: all help setup programs images test-images $(TEST_IMAGES:%=%-image) tools demo test check unit combinations e2e lint fmt \
   clippy clippy-host clippy-metal shellcheck unsafe-report measurement reproducible doc bench proofs fuzz clean
 
 all: images tools
@@ -75,13 +79,18 @@ images: tools programs
 	  mv -f $(BIN)/.igvm.$$$$ $(BIN)/coconut-qemu.igvm && \
 	  mv -f $(BIN)/.elf.$$$$ $(BIN)/svsm-native.elf
 
-# The kernel with checks of itself inside, for the end-to-end tests.
-selftest-image: tools
-	$(say) BUILD 'self-test kernel'
+# Kernels that are for tests only, and the measurements of one of them for the host.
+test-images: $(TEST_IMAGES:%=%-image)
+	$(CARGO) build $(CARGO_FLAGS) -p svsm --features bench --example bench_persistence
+	cp $(TARGET_DIR)/$(PROFILE)/examples/bench_persistence $(BIN)/.bench.$$$$ && \
+	  mv -f $(BIN)/.bench.$$$$ $(BIN)/bench-persistence
+
+$(TEST_IMAGES:%=%-image): %-image: tools
+	$(say) BUILD '$* kernel'
 	$(METAL_ENV) $(CARGO) build $(CARGO_FLAGS) $(METAL_FLAGS) -p stage2 --bin stage2
-	$(METAL_ENV) $(CARGO) build $(CARGO_FLAGS) $(METAL_FLAGS) -p svsm --bin svsm --features selftest
+	$(METAL_ENV) $(CARGO) build $(CARGO_FLAGS) $(METAL_FLAGS) -p svsm --bin svsm --features $*
 	$(BIN)/igvmbuilder --stage2 $(METAL_OUT)/stage2.elf --kernel $(METAL_OUT)/svsm.elf \
-	  --elf $(BIN)/.selftest.$$$$ && mv -f $(BIN)/.selftest.$$$$ $(BIN)/svsm-selftest.elf
+	  --elf $(BIN)/.$*.$$$$ && mv -f $(BIN)/.$*.$$$$ $(BIN)/svsm-$*.elf
 
 tools: setup
 	$(say) BUILD 'host tools ($(PROFILE))'
@@ -102,7 +111,7 @@ test:
 	$(MAKE) lint
 	$(MAKE) unit
 	$(MAKE) combinations
-	$(MAKE) selftest-image
+	$(MAKE) test-images
 	$(MAKE) all FEATURES=attest,cocoonfs
 	$(MAKE) unsafe-report measurement reproducible doc
 	$(MAKE) e2e

@@ -13,8 +13,10 @@ pub mod guest;
 pub mod hostile;
 pub mod image;
 pub mod process;
+pub mod proofs;
 pub mod servers;
 pub mod tree;
+pub mod workload;
 
 pub use guest::{Boot, Disk, Guest};
 pub use servers::{Kbs, Proxy, Servers};

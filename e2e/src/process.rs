@@ -130,6 +130,24 @@ impl Process {
         Ok((status, self.lines()))
     }
 
+    /// Kills it and everything it started, and returns all that it said.
+    pub fn kill(mut self) -> Result<Vec<Line>> {
+        self.kill_group();
+        self.child.wait()?;
+        for reader in self.readers.drain(..) {
+            // As in `wait`.
+            let _ = reader.join();
+        }
+        Ok(self.lines())
+    }
+
+    fn kill_group(&self) {
+        // The group may outlive its leader; one that is gone already is fine too.
+        if let Some(group) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+
     /// Whether it still runs.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
@@ -138,10 +156,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // The group may outlive its leader; one that is gone already is fine too.
-        if let Some(group) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            let _ = kill_process_group(group, Signal::KILL);
-        }
+        self.kill_group();
         let _ = self.child.wait();
     }
 }

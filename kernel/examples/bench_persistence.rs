@@ -1,18 +1,24 @@
 //! What persistence costs, counted at a block device in memory.
 //!
-//! Prints one flat JSON object: requests (reads, writes and flushes of the device) per
-//! overwrite of a file on an 8 MiB image of the project's layout, in all and before the
-//! caller has its answer; requests of a mount; bytes that the heap grows by in 10,000
-//! commits. The counts do not depend on the machine. `SVSM_BENCH_COMMITS` replaces the
-//! 10,000; the key then says so.
+//! Prints one flat JSON object with the same keys that the bench build of the kernel
+//! logs: requests of the device per overwrite and per mount of an 8 MiB image of the
+//! project's layout, growth of the heap in 10,000 commits. The counts do not depend on
+//! the machine. `SVSM_BENCH_COMMITS` replaces the 10,000; the key then says so.
 //!
 //! With the argument `scale`: a table of images of three sizes with 10 to 1,000 files.
+//! With the arguments `overwrites N`: overwrites 16 KiB N times and says how much CPU
+//! time that took, in ns, to be compared between builds and between numbers.
 
 use std::alloc::System;
 
 use cap::Cap;
-use svsm::block::memory::{Counters, MemoryDevice};
-use svsm::persistence::{CocoonVolume, FileId, Namespace, Transaction, Volume, file_data};
+use svsm::bench::costs::{Bench, Part, SIZES, overwrite};
+use svsm::block::memory::MemoryDevice;
+use svsm::block::{BlockDevice, Counters};
+use svsm::persistence::{
+    CocoonVolume, FileId, Namespace, Transaction, Volume, boot_counter, file_data,
+};
+use svsm::platform;
 
 #[allow(dead_code, reason = "the tests use the rest")]
 #[path = "../tests/persistence/support.rs"]
@@ -23,11 +29,6 @@ use support::{MIB, formatted_as, key, open_device, pattern, project_layout, writ
 #[global_allocator]
 static HEAP: Cap<System> = Cap::new(System, usize::MAX);
 
-const FILE: FileId = FileId::new(Namespace::Vtpm, 1);
-
-/// Overwrites that are counted; the most expensive one stands for all.
-const ROUNDS: u64 = 8;
-
 fn image(mib: usize) -> MemoryDevice {
     formatted_as(mib * MIB, 512, &project_layout(), &key())
 }
@@ -36,91 +37,39 @@ fn open(device: &MemoryDevice) -> CocoonVolume {
     open_device(device, &key()).expect("an image that was just made opens")
 }
 
-/// What a mount asks of the device.
-fn mount(device: &MemoryDevice) -> (CocoonVolume, Counters) {
-    device.reset_counters();
-    let volume = open(device);
-    (volume, device.counters())
-}
-
-/// The most that an overwrite of `size` bytes asks of the device: before the answer,
-/// and in all.
-fn overwrite(device: &MemoryDevice, volume: &CocoonVolume, size: usize) -> (Counters, Counters) {
-    let mut most = (Counters::default(), Counters::default());
-    for round in 0..2 + ROUNDS {
-        volume.settle().expect("the device works");
-        device.reset_counters();
-        write(volume, FILE, &pattern(round, size)).expect("there is space");
-        let before = device.counters();
-        volume.settle().expect("the device works");
-        let all = device.counters();
-        // The first ones create the file and fill caches.
-        if round >= 2 && all.requests() > most.1.requests() {
-            most = (before, all);
-        }
-    }
-    most
-}
-
-/// Bytes by which the heap has grown after `commits` overwrites.
-fn heap_growth(commits: u64) -> i64 {
-    let device = image(8);
-    let volume = open(&device);
-    let data = pattern(0, 16 << 10);
-    let commit = || write(&volume, FILE, &data).and_then(|()| volume.settle());
-    for _ in 0..100 {
-        commit().expect("the device works");
-    }
-    let before = HEAP.allocated();
-    for _ in 0..commits {
-        commit().expect("the device works");
-    }
-    HEAP.allocated() as i64 - before as i64
-}
-
 fn print_numbers() {
-    let mut numbers = Vec::new();
-    for size in [64, 4096, 16384, 65536, 262144] {
-        let device = image(8);
-        let volume = open(&device);
-        let (before, all) = overwrite(&device, &volume, size);
-        numbers.push((format!("commit.{size}.requests"), all.requests() as i64));
-        numbers.push((
-            format!("commit.{size}.requests_before_answer"),
-            before.requests() as i64,
-        ));
-        numbers.push((format!("commit.{size}.flushes"), all.flushes as i64));
-        numbers.push((
-            format!("commit.{size}.bytes_written"),
-            all.bytes_written as i64,
-        ));
-    }
-    let (_, counters) = mount(&image(8));
-    numbers.push(("mount.8MiB.requests".into(), counters.requests() as i64));
-    numbers.push(("mount.8MiB.bytes_read".into(), counters.bytes_read as i64));
-    // The power goes right behind an answer: the journal is still to be applied.
-    let device = image(8);
-    let volume = open(&device);
-    write(&volume, FILE, &pattern(0, 16 << 10)).expect("there is space");
-    volume.settle().expect("the device works");
-    write(&volume, FILE, &pattern(1, 16 << 10)).expect("there is space");
-    let (_, counters) = mount(&MemoryDevice::from_bytes(device.snapshot(), 512));
-    numbers.push((
-        "mount.8MiB.with_journal.requests".into(),
-        counters.requests() as i64,
-    ));
     let commits = std::env::var("SVSM_BENCH_COMMITS").map_or(10_000, |value| {
         value.parse().expect("SVSM_BENCH_COMMITS is a number")
     });
-    numbers.push((
-        format!("heap.growth_{commits}_commits"),
-        heap_growth(commits),
-    ));
-    let lines: Vec<_> = numbers
-        .iter()
-        .map(|(name, value)| format!("  \"{name}\": {value}"))
-        .collect();
+    let mut parts: Vec<_> = SIZES.into_iter().map(Part::Overwrite).collect();
+    parts.extend([Part::Mount, Part::Growth(commits)]);
+    let mut lines = Vec::new();
+    for part in parts {
+        let device = image(8);
+        // As every boot does.
+        let volume = open(&device);
+        boot_counter::count_boot(&volume).expect("the device works");
+        volume.settle().expect("the device works");
+        drop(volume);
+        Bench {
+            device: &device,
+            open: &|| open_device(&device, &key()),
+            heap: &|| HEAP.allocated() as u64,
+            conversions: &platform::pages_converted,
+        }
+        .run(part, &mut |key, value| {
+            lines.push(format!("  \"{key}\": {value}"))
+        })
+        .expect("the device works");
+    }
     println!("{{\n{}\n}}", lines.join(",\n"));
+}
+
+/// What `action` asks of the device.
+fn asked<T>(device: &MemoryDevice, action: impl FnOnce() -> T) -> (T, Counters) {
+    let before = device.counters();
+    let result = action();
+    (result, device.counters().since(&before))
 }
 
 fn print_scale() {
@@ -146,34 +95,68 @@ fn print_scale() {
             drop(volume);
 
             let heap = HEAP.allocated();
-            let (volume, mounted) = mount(&device);
+            let (volume, mounted) = asked(&device, || open(&device));
             let heap = HEAP.allocated() - heap;
-            device.reset_counters();
-            let listed = volume.list(Namespace::Uefi).expect("the device works");
-            assert_eq!(listed.len(), count as usize);
-            let list = device.counters().requests();
-            let (_, overwritten) = overwrite(&device, &volume, 4096);
-            device.reset_counters();
-            write(&volume, FileId::new(Namespace::Uefi, count), &[1; 64]).expect("there is space");
-            volume.settle().expect("the device works");
+            let (listed, list) = asked(&device, || volume.list(Namespace::Uefi));
+            assert_eq!(listed.expect("the device works").len(), count as usize);
+            let overwritten = (0..10)
+                .map(|round| {
+                    let (_, counters) = asked(&device, || {
+                        overwrite(&volume, 4096, round).expect("there is space");
+                        volume.settle().expect("the device works");
+                    });
+                    counters
+                })
+                .skip(2)
+                .max_by_key(Counters::requests)
+                .unwrap_or_default();
+            let (_, created) = asked(&device, || {
+                write(&volume, FileId::new(Namespace::Uefi, count), &[1; 64])
+                    .expect("there is space");
+                volume.settle().expect("the device works");
+            });
             println!(
-                "| {mib} MiB | {count} | {} | {} | {heap} | {list} | {} | {} | {} |",
+                "| {mib} MiB | {count} | {} | {} | {heap} | {} | {} | {} | {} |",
                 mounted.requests(),
                 mounted.bytes_read,
+                list.requests(),
                 overwritten.requests(),
                 overwritten.bytes_written,
-                device.counters().requests()
+                created.requests()
             );
         }
     }
 }
 
+/// CPU time of this process in ns.
+fn cpu_time() -> u128 {
+    let stat = std::fs::read_to_string("/proc/self/schedstat").expect("the system counts time");
+    let first = stat.split(' ').next().expect("a number");
+    first.parse().expect("a number")
+}
+
+fn print_overwrites(count: u64) {
+    let volume = open(&image(8));
+    let run = |count| {
+        for round in 0..count {
+            overwrite(&volume, 16 << 10, round).expect("the device works");
+            volume.settle().expect("the device works");
+        }
+    };
+    run(10);
+    let start = cpu_time();
+    run(count);
+    println!("{}", cpu_time() - start);
+}
+
 fn main() {
-    match std::env::args().nth(1).as_deref() {
-        None => print_numbers(),
-        Some("scale") => print_scale(),
-        Some(other) => {
-            eprintln!("unknown argument {other}; there is: scale");
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => print_numbers(),
+        ["scale"] => print_scale(),
+        ["overwrites", count] => print_overwrites(count.parse().expect("a number")),
+        _ => {
+            eprintln!("arguments: none, `scale`, or `overwrites N`");
             std::process::exit(2);
         }
     }

@@ -28,6 +28,9 @@ pub mod persistence;
 #[cfg(feature = "attest")]
 pub mod attest;
 
+#[cfg(feature = "bench")]
+pub mod bench;
+
 pub mod boot;
 pub mod console;
 pub mod fatal;

@@ -8,29 +8,7 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::{BlockDevice, BlockError, Geometry};
-
-/// What was asked of a [`MemoryDevice`], failed requests included.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Calls of [`BlockDevice::read`].
-    pub reads: u64,
-    /// Calls of [`BlockDevice::write`].
-    pub writes: u64,
-    /// Calls of [`BlockDevice::flush`].
-    pub flushes: u64,
-    /// Bytes asked for by reads.
-    pub bytes_read: u64,
-    /// Bytes given to writes.
-    pub bytes_written: u64,
-}
-
-impl Counters {
-    /// All requests, flushes included.
-    pub const fn requests(&self) -> u64 {
-        self.reads + self.writes + self.flushes
-    }
-}
+use super::{BlockDevice, BlockError, Counters, Geometry};
 
 /// Which requests fail, and how. Requests count from 0 at [`MemoryDevice::fail`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -138,11 +116,6 @@ impl MemoryDevice {
         state.writes_seen = 0;
     }
 
-    /// What was asked so far.
-    pub fn counters(&self) -> Counters {
-        self.state.lock().counters
-    }
-
     /// Starts counting from zero.
     pub fn reset_counters(&self) {
         self.state.lock().counters = Counters::default();
@@ -207,6 +180,10 @@ impl BlockDevice for MemoryDevice {
         let mut state = self.state.lock();
         state.counters.flushes += 1;
         state.check_fault(false)
+    }
+
+    fn counters(&self) -> Counters {
+        self.state.lock().counters
     }
 }
 

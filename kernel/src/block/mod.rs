@@ -58,6 +58,39 @@ pub struct Run<'a> {
     pub data: &'a [u8],
 }
 
+/// What a device was asked for, failed requests included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Requests to read.
+    pub reads: u64,
+    /// Requests to write.
+    pub writes: u64,
+    /// Requests to flush.
+    pub flushes: u64,
+    /// Bytes asked for by reads.
+    pub bytes_read: u64,
+    /// Bytes given to writes.
+    pub bytes_written: u64,
+}
+
+impl Counters {
+    /// All requests, flushes included.
+    pub const fn requests(&self) -> u64 {
+        self.reads + self.writes + self.flushes
+    }
+
+    /// What was asked for since `before`, an earlier count of the same device.
+    pub const fn since(&self, before: &Self) -> Self {
+        Self {
+            reads: self.reads.wrapping_sub(before.reads),
+            writes: self.writes.wrapping_sub(before.writes),
+            flushes: self.flushes.wrapping_sub(before.flushes),
+            bytes_read: self.bytes_read.wrapping_sub(before.bytes_read),
+            bytes_written: self.bytes_written.wrapping_sub(before.bytes_written),
+        }
+    }
+}
+
 /// A device that reads and writes runs of logical blocks.
 ///
 /// Calls return when the device has answered or a time-out has passed; after a
@@ -82,4 +115,9 @@ pub trait BlockDevice: Send + Sync {
 
     /// Returns when every completed write is durable.
     fn flush(&self) -> Result<(), BlockError>;
+
+    /// What the device itself was asked for so far; all zero where nobody counts.
+    fn counters(&self) -> Counters {
+        Counters::default()
+    }
 }

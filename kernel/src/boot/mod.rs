@@ -2,6 +2,8 @@
 
 #[cfg(feature = "attest")]
 mod attestation;
+#[cfg(feature = "bench")]
+mod bench;
 #[cfg(feature = "cocoonfs")]
 mod storage;
 
@@ -56,6 +58,9 @@ enum Stop {
     #[cfg(feature = "cocoonfs")]
     #[error("{0}")]
     Key(#[from] crate::persistence::KeyError),
+    #[cfg(feature = "bench")]
+    #[error(transparent)]
+    Bench(#[from] crate::bench::BenchError),
     #[cfg(all(feature = "selftest", target_os = "svsm"))]
     #[error(transparent)]
     SelfTest(#[from] crate::selftest::CheckFailed),
@@ -96,6 +101,8 @@ fn boot(info: &'static BootInfo, platform: &'static dyn Platform) -> Result<(), 
         machine.entropy,
         volume.as_ref().map(|volume| volume as _),
     )?;
+    #[cfg(feature = "bench")]
+    bench::run(&machine, || storage::open(&machine, &secret).ok()?, volume)?;
     report_use(&machine);
     Ok(())
 }

@@ -9,10 +9,11 @@ pub mod tsc;
 
 use crate::arch::rng::CpuRandom;
 use crate::entropy::{Entropy, EntropyError, TestedSource};
-use crate::mm::MemoryError;
+use crate::mm::{MemoryError, PAGE_SIZE};
 use crate::time::Clock;
 use alloc::vec::Vec;
 use bootinfo::{BootInfo, PhysRange};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Port I/O, by whatever way the platform has.
 pub trait PortIo: Sync {
@@ -54,7 +55,13 @@ pub trait Platform: Sync {
     fn ports(&self) -> &dyn PortIo;
 
     /// Makes memory visible to the host, contents lost.
-    fn share_with_host(&self, range: PhysRange) -> Result<(), MemoryError>;
+    fn share_with_host(&self, range: PhysRange) -> Result<(), MemoryError> {
+        PAGES_CONVERTED.fetch_add(range.size.div_ceil(PAGE_SIZE as u64), Ordering::Relaxed);
+        self.convert_to_shared(range)
+    }
+
+    /// What [`share_with_host`](Self::share_with_host) takes here; nobody else calls it.
+    fn convert_to_shared(&self, range: PhysRange) -> Result<(), MemoryError>;
 
     /// Registers of the virtio-mmio slots, where the host lists none itself.
     fn virtio_slots(&self) -> Vec<PhysRange>;
@@ -67,6 +74,13 @@ pub trait Platform: Sync {
 
     /// Ends the VM, telling the host why.
     fn exit(&self, code: ExitCode) -> !;
+}
+
+static PAGES_CONVERTED: AtomicU64 = AtomicU64::new(0);
+
+/// Pages that were made visible to the host since the start.
+pub fn pages_converted() -> u64 {
+    PAGES_CONVERTED.load(Ordering::Relaxed)
 }
 
 /// The platform that the loader found, or none for one that this kernel does not

@@ -1,7 +1,7 @@
 //! What a failing device does to a transaction: it happens or it does not, the answer
 //! says which, and afterwards the volume works again.
 
-use svsm::block::BlockError;
+use svsm::block::{BlockDevice, BlockError};
 use svsm::block::memory::{Fault, MemoryDevice};
 use svsm::persistence::{FileId, Namespace, Transaction, Volume, VolumeError, file_data};
 

@@ -1,5 +1,6 @@
 //! What a volume promises its users.
 
+use svsm::block::BlockDevice;
 use svsm::persistence::boot_counter::{BOOT_COUNTER, BootCounterError, count_boot};
 use svsm::persistence::{
     FileId, Namespace, Transaction, Volume, VolumeError, VolumeKey, file_data,

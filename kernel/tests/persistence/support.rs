@@ -24,6 +24,10 @@ pub const MIB: usize = 1 << 20;
 /// Size of most images here: small ones are formatted fast.
 pub const IMAGE: usize = MIB;
 
+/// What the published tool sets aside for metadata, in bytes, unless told otherwise. It
+/// moves the files, which shows in counts.
+const TOOL_RESERVE: u64 = 1 << 10;
+
 /// Randomness of the host's operating system.
 pub struct OsEntropy;
 
@@ -80,11 +84,15 @@ pub fn creation_header(
     let device = MemoryDevice::new(device_bytes, block_size);
     let mut salt = FixedVec::new_with_default(3).unwrap();
     salt.copy_from_slice(&[0xdd, 0xee, 0xff]);
+    let mut metadata = AuxFsMetadata::new();
+    metadata
+        .set_extra_reserve_capacity(Some(TOOL_RESERVE))
+        .unwrap_or_else(|_| panic!("a reserve of the metadata"));
     let write = WriteMkFsInfoHeaderFuture::new(
         FsDevice::new(Arc::new(device.clone())),
         layout,
         salt,
-        AuxFsMetadata::new(),
+        metadata,
         Some(image_bytes),
         false,
     )

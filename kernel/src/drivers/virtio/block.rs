@@ -6,7 +6,7 @@
 //! touch host-shared memory.
 
 use super::hal::{Chain, ProtocolViolation, RequestQueue};
-use crate::block::{BlockDevice, BlockError, Geometry, Run};
+use crate::block::{BlockDevice, BlockError, Counters, Geometry, Run};
 use crate::mm::PAGE_SIZE;
 use crate::mm::shared::{SharedBuffer, SharedRange};
 use crate::time::{Clock, Deadline};
@@ -104,6 +104,7 @@ struct State<T: Transport> {
     headers: SharedBuffer,
     /// Token of the request that a slot holds.
     slots: [Option<InFlight>; SLOTS],
+    counters: Counters,
     dead: Option<BlockError>,
 }
 
@@ -140,6 +141,7 @@ impl<T: Transport> VirtioBlock<T> {
                 queue,
                 headers,
                 slots: [None; SLOTS],
+                counters: Counters::default(),
                 dead: None,
             }),
         })
@@ -223,6 +225,10 @@ impl<T: Transport + Send> BlockDevice for VirtioBlock<T> {
             data: None,
         };
         self.state.lock().run(self.clock, &[flush])
+    }
+
+    fn counters(&self) -> Counters {
+        self.state.lock().counters
     }
 }
 
@@ -339,11 +345,27 @@ impl<T: Transport> State<T> {
         let Some(token) = self.queue.submit(chain) else {
             return Ok(false);
         };
+        self.count(request);
         self.slots[slot] = Some(InFlight {
             token,
             writable: data_size as u32 + 1,
         });
         Ok(true)
+    }
+
+    fn count(&mut self, request: &Request) {
+        let counters = &mut self.counters;
+        let bytes = request.data.map_or(0, |data| data.size() as u64);
+        let (requests, total) = match request.kind {
+            request::IN => (&mut counters.reads, &mut counters.bytes_read),
+            request::OUT => (&mut counters.writes, &mut counters.bytes_written),
+            _ => {
+                counters.flushes += 1;
+                return;
+            }
+        };
+        *requests += 1;
+        *total += bytes;
     }
 
     /// Takes the finished request `token` out of its slot. The outer error is the

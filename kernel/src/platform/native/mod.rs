@@ -52,7 +52,7 @@ impl Platform for Native {
         self
     }
 
-    fn share_with_host(&self, _range: PhysRange) -> Result<(), MemoryError> {
+    fn convert_to_shared(&self, _range: PhysRange) -> Result<(), MemoryError> {
         // The host sees all memory of an ordinary VM.
         Ok(())
     }
