@@ -11,22 +11,23 @@
 //!
 //! | # | from | message |
 //! |---|---|---|
-//! | 1 | SVSM | [`NegotiationRequest`](v0_1::NegotiationRequest) |
-//! | 2 | proxy | [`NegotiationResponse`](v0_1::NegotiationResponse) or [`Failure`](v0_1::Failure) |
-//! | 3 | SVSM | [`AttestationRequest`](v0_1::AttestationRequest) |
-//! | 4 | proxy | [`AttestationResponse`](v0_1::AttestationResponse) |
+//! | 1 | SVSM | `NegotiationRequest`: version and kind of evidence |
+//! | 2 | proxy | `NegotiationResponse`: the challenge, or why there is none |
+//! | 3 | SVSM | `AttestationRequest`: the evidence |
+//! | 4 | proxy | `AttestationResponse`: the encrypted secret, or why there is none |
 //!
-//! A message is JSON behind an 8-byte little-endian length ([`frame`]).
+//! From version 0.2.0 on, reports of the SVSM may follow on the same connection, each
+//! with an answer. A message is JSON behind an 8-byte little-endian length ([`frame`]).
 //!
 //! # Versions
 //!
-//! The messages of a protocol version live in a module of their own, here [`v0_1`].
-//! Members a peer does not know are ignored by every version, so a later version is
-//! offered in additional members of the first request and accepted in additional
-//! members of the first answer: a 0.1.0 peer sees neither and goes on as before.
-//! [`requested_version`] reads the version of a first request without looking at the
-//! rest of it, [`v0_1::NegotiationResponse::version`] is where the answer names
-//! another one.
+//! The messages of a protocol version live in a module of their own: [`v0_1`], which is
+//! what other SVSMs and proxies speak, and [`v0_2`]. This crate has the version of the
+//! newest of them. An SVSM asks for a version in its first message; a proxy that does not
+//! speak it answers with a [`v0_1::Failure`] or with another version's
+//! `NegotiationResponse`, and whether to go on from there is the SVSM's decision.
+//! [`requested_version`] reads the version of either without looking at the rest.
+//! Members a peer does not know are ignored by every version.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -38,6 +39,7 @@ mod bytes;
 pub mod frame;
 mod text;
 pub mod v0_1;
+pub mod v0_2;
 mod version;
 
 pub use bytes::Base64;

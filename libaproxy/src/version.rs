@@ -12,6 +12,9 @@ impl Version {
     /// The version of [`crate::v0_1`].
     pub const V0_1_0: Self = Self(0, 1, 0);
 
+    /// The version of [`crate::v0_2`].
+    pub const V0_2_0: Self = Self(0, 2, 0);
+
     /// Refuses every version this crate has no messages for.
     pub fn supported(self) -> Result<Self, UnsupportedVersion> {
         match self {
