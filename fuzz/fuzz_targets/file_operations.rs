@@ -4,46 +4,20 @@
 #![no_main]
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
+use svsm::block::BlockError;
 use svsm::block::memory::{Fault, MemoryDevice};
-use svsm::block::{BlockDevice, BlockError};
-use svsm::entropy::{Entropy, EntropyError};
 use svsm::persistence::{
-    CocoonVolume, FileId, FormatPolicy, Namespace, Transaction, Volume, VolumeError, VolumeKey,
-    file_data, open_first,
+    CocoonVolume, FileId, Namespace, Transaction, Volume, VolumeError, file_data,
 };
+use svsm_fuzz::{image_with, open};
 
-const SIZE: usize = 256 << 10;
-const HEADER: &[u8] = include_bytes!("../seeds/creation-header.img");
 const SIZES: [usize; 8] = [0, 1, 64, 511, 512, 4096, 20_000, 60_000];
 
-struct Fixed;
-
-impl Entropy for Fixed {
-    fn fill(&self, buffer: &mut [u8]) -> Result<(), EntropyError> {
-        for (n, byte) in buffer.iter_mut().enumerate() {
-            *byte = (n as u8).wrapping_mul(31) ^ 0x5c;
-        }
-        Ok(())
-    }
-}
-
-fn open(device: &MemoryDevice) -> Option<CocoonVolume> {
-    let key = VolumeKey::new(&[0x42; 32]).expect("32 bytes are a key");
-    let devices: [Arc<dyn BlockDevice>; 1] = [Arc::new(device.clone())];
-    open_first(&devices, &key, &Fixed, FormatPolicy::Allow)
-}
-
 /// An empty volume.
-static VOLUME: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let mut image = HEADER.to_vec();
-    image.resize(SIZE, 0);
-    let device = MemoryDevice::from_bytes(image, 512);
-    drop(open(&device).expect("the creation header is formatted"));
-    device.snapshot()
-});
+static VOLUME: LazyLock<Vec<u8>> = LazyLock::new(|| image_with(Transaction::new()));
 
 const fn file(n: u8) -> FileId {
     FileId::new(Namespace::Uefi, n as u32 % 8)

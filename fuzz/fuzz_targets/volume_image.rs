@@ -3,52 +3,23 @@
 
 #![no_main]
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use svsm::block::BlockDevice;
 use svsm::block::memory::MemoryDevice;
-use svsm::entropy::{Entropy, EntropyError};
-use svsm::persistence::{
-    CocoonVolume, FileId, FormatPolicy, Namespace, Transaction, Volume, VolumeKey, file_data,
-    open_first,
-};
+use svsm::persistence::{FileId, Namespace, Transaction, Volume, file_data};
+use svsm_fuzz::{HEADER, SIZE, image_with, open};
 
-const SIZE: usize = 256 << 10;
-const HEADER: &[u8] = include_bytes!("../seeds/creation-header.img");
 const CONTENT: &[u8] = b"what was written";
 const FILE: FileId = FileId::new(Namespace::System, 7);
 
-struct Fixed;
-
-impl Entropy for Fixed {
-    fn fill(&self, buffer: &mut [u8]) -> Result<(), EntropyError> {
-        for (n, byte) in buffer.iter_mut().enumerate() {
-            *byte = (n as u8).wrapping_mul(31) ^ 0x5c;
-        }
-        Ok(())
-    }
-}
-
-fn open(device: &MemoryDevice) -> Option<CocoonVolume> {
-    let key = VolumeKey::new(&[0x42; 32]).expect("32 bytes are a key");
-    let devices: [Arc<dyn BlockDevice>; 1] = [Arc::new(device.clone())];
-    open_first(&devices, &key, &Fixed, FormatPolicy::Allow)
-}
-
 /// A volume with one file.
 static VOLUME: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let mut image = HEADER.to_vec();
-    image.resize(SIZE, 0);
-    let device = MemoryDevice::from_bytes(image, 512);
-    let volume = open(&device).expect("the creation header is formatted");
     let mut transaction = Transaction::new();
     transaction
         .write(FILE, file_data(CONTENT).expect("it is short"))
         .expect("there is memory");
-    volume.transaction(transaction).expect("there is space");
-    drop(volume);
-    device.snapshot()
+    image_with(transaction)
 });
 
 fuzz_target!(|input: &[u8]| {
