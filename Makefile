@@ -58,7 +58,7 @@ help:
 	echo 'make reproducible  build the images once more in another place, and compare'
 	echo 'make doc       API documentation, into target/doc'
 	echo 'make bench     tables, and target/bench.json'
-	echo 'make proofs    power cuts, hostile disks and devices, exhaustion; target/proofs.json'
+	echo 'make proofs    power cuts, kills, hostile disks and devices, exhaustion; target/proofs.json'
 	echo 'make fuzz      each fuzz target for SECONDS_EACH seconds (default 60)'
 	echo 'make clean     remove what was built (target/tools stays)'
 
@@ -184,15 +184,25 @@ doc: setup
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' $(CARGO) doc $(CARGO_FLAGS) --workspace --no-deps --document-private-items --features '$(HOST_FEATURES)'
 	echo 'open $(TARGET_DIR)/doc/svsm/index.html'
 
-bench: all
+# The CPU's instructions for cryptography against the same code without them, both
+# optimised as for production; each kind of build has a directory of its own.
+bench: all test-images
+	scripts/setup.sh bench
+	$(say) BUILD 'optimised, with and without instructions for cryptography'
+	$(CARGO) build --release -p svsm --features bench --example bench_persistence
+	cp $(TARGET_DIR)/release/examples/bench_persistence $(BIN)/bench-persistence-hw
+	RUSTFLAGS='--cfg aes_force_soft' CARGO_TARGET_DIR=$(TARGET_DIR)/soft $(CARGO) build --release \
+	  -p svsm -p e2e --features svsm/bench,e2e/soft-crypto --example bench_persistence
+	cp $(TARGET_DIR)/soft/release/examples/bench_persistence $(BIN)/bench-persistence-soft
 	$(CARGO) run $(CARGO_FLAGS) -q -p e2e --bin bench -- --output target/bench.json
 
 # Optimised always: there are some hundred thousand mounts to make.
-proofs:
-	$(say) PROVE 'power cuts, hostile disks, hostile devices, exhaustion (about ten minutes)'
+proofs: all test-images
+	$(say) PROVE 'power cuts, hostile disks, hostile devices, exhaustion, kills (about 15 minutes)'
 	mkdir -p target && rm -f target/proofs.json
 	PROOFS=full PROOFS_JSON='$(CURDIR)/target/proofs.json' $(CARGO) test --release -p svsm \
 	  --features cocoonfs --test proofs --test hostile_device --test heap_exhaustion
+	KILLS=$(or $(KILLS),100) PROOFS_JSON='$(CURDIR)/target/proofs.json' $(CARGO) test $(CARGO_FLAGS) -p e2e --test kills
 	sed -n 's/^ *"\(.*\)": \([0-9]*\),*$$/\1 \2/p' target/proofs.json | \
 	  while read -r key number; do printf '%-40s %10d\n' "$$key" "$$number"; done
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the build, the demo and the tests need and is not there yet.
 #
-#   scripts/setup.sh [fuzz]     `fuzz` adds what `make fuzz` needs
+#   scripts/setup.sh [fuzz] [bench]     adds what `make fuzz`, `make bench` need
 #
 # Says what it installs and why; says nothing when all is there. Tools that are
 # not packages of the distribution go into target/tools, not into the system.
@@ -21,14 +21,16 @@ die() {
 have() { command -v "$1" >/dev/null; }
 
 want_fuzz=
+want_bench=
 for arg in "$@"; do
     case $arg in
     fuzz) want_fuzz=1 ;;
+    bench) want_bench=1 ;;
     -h | --help)
         sed -n '2,7s/^# \{0,1\}//p' "$0"
         exit
         ;;
-    *) die "unknown argument: $arg (known: fuzz)" ;;
+    *) die "unknown argument: $arg (known: fuzz, bench)" ;;
     esac
 done
 
@@ -71,6 +73,9 @@ wants_debian() {
     if [ -n "$want_fuzz" ] && ! have c++; then
         need g++ "builds the fuzzer's run time"
     fi
+    if [ -n "$want_bench" ] && ! have valgrind; then
+        need valgrind "counts instructions"
+    fi
 }
 
 wants_fedora() {
@@ -82,6 +87,9 @@ wants_fedora() {
     have python3 || need python3 "runs the independent check of the launch measurement"
     if [ -n "$want_fuzz" ] && ! have c++; then
         need gcc-c++ "builds the fuzzer's run time"
+    fi
+    if [ -n "$want_bench" ] && ! have valgrind; then
+        need valgrind "counts instructions"
     fi
     if ! rust_is_complete && ! have rustup; then
         need rust "compiler for everything"

@@ -1,13 +1,18 @@
-//! Measures boots: prints a table for people and writes one flat JSON object of
-//! numbers with stable keys. Documentation/INSTALL.md explains the keys.
+//! Measures boots and persistence: prints a table for people and writes one flat JSON
+//! object of numbers with stable keys. Documentation/INSTALL.md explains the keys.
 
 #![forbid(unsafe_code)]
+
+mod persistence;
+mod table;
 
 use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use e2e::{Boot, Servers, image, tree};
+
+use table::Table;
 
 /// Boots that are measured; the median counts.
 const BOOTS: usize = 5;
@@ -21,6 +26,14 @@ fn main() -> Result<()> {
         _ => bail!("usage: bench --output FILE"),
     };
 
+    let mut table = Table::default();
+    boots(&mut table)?;
+    persistence::measure(&mut table)?;
+    table.finish(&output)
+}
+
+/// Boots of the native platform: the first, which formats, and the median of others.
+fn boots(table: &mut Table) -> Result<()> {
     let servers = Servers::start()?;
     let state = servers.path("state.img");
     image::creation_header(&state)?;
@@ -39,7 +52,7 @@ fn main() -> Result<()> {
     }
 
     let times = |pick: fn(&Times) -> f64| median(boots.iter().map(|(t, _)| pick(t)));
-    let rows = [
+    for (key, meaning, value) in [
         (
             "boot.ms.total",
             "from QEMU's start to the open volume, ms",
@@ -75,17 +88,9 @@ fn main() -> Result<()> {
             "bin/svsm-native.elf, bytes",
             size("svsm-native.elf")?,
         ),
-    ];
-
-    println!("{:<24} {:>12}  median of {BOOTS} boots", "key", "value");
-    let mut object = serde_json::Map::new();
-    for (key, meaning, value) in rows {
-        println!("{key:<24} {value:>12.0}  {meaning}");
-        object.insert(key.to_owned(), serde_json::json!(value));
+    ] {
+        table.add(key, value.round(), meaning);
     }
-    let text = serde_json::to_string_pretty(&object)? + "\n";
-    fs::write(&output, text).with_context(|| format!("cannot write {}", output.display()))?;
-    println!("written to {}", output.display());
     Ok(())
 }
 

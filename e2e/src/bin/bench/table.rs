@@ -1,0 +1,60 @@
+//! Numbers with stable keys: a table for people, one flat JSON object for programs.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+/// What was measured, in order.
+#[derive(Default)]
+pub struct Table(Vec<Row>);
+
+struct Row {
+    key: String,
+    value: f64,
+    /// The same for the obvious design, and what is to be reached.
+    beside: Option<(String, String)>,
+    meaning: String,
+}
+
+impl Table {
+    /// Adds a number.
+    pub fn add(&mut self, key: impl Into<String>, value: f64, meaning: impl Into<String>) {
+        self.0.push(Row {
+            key: key.into(),
+            value,
+            beside: None,
+            meaning: meaning.into(),
+        });
+    }
+
+    /// Adds a number beside what the obvious design costs and what is to be reached.
+    pub fn add_beside(&mut self, key: &str, value: f64, obvious: &str, goal: &str, meaning: &str) {
+        self.add(key, value, meaning);
+        if let Some(row) = self.0.last_mut() {
+            row.beside = Some((obvious.to_owned(), goal.to_owned()));
+        }
+    }
+
+    /// Prints everything and writes it to `output`.
+    pub fn finish(&self, output: &Path) -> Result<()> {
+        println!(
+            "{:<38} {:>12} {:>12} {:>8}  meaning",
+            "key", "value", "obvious", "goal"
+        );
+        let mut object = serde_json::Map::new();
+        for row in &self.0 {
+            let (obvious, goal) = row.beside.clone().unwrap_or_default();
+            let digits = usize::from(row.value.fract() != 0.0);
+            println!(
+                "{:<38} {:>12.digits$} {obvious:>12} {goal:>8}  {}",
+                row.key, row.value, row.meaning
+            );
+            object.insert(row.key.clone(), serde_json::json!(row.value));
+        }
+        let text = serde_json::to_string_pretty(&object)? + "\n";
+        fs::write(output, text).with_context(|| format!("cannot write {}", output.display()))?;
+        println!("written to {}", output.display());
+        Ok(())
+    }
+}
