@@ -10,10 +10,15 @@ mod attributes;
 pub mod auth;
 mod bytes;
 pub mod guids;
+#[cfg(feature = "std")]
+pub mod host;
 pub mod memory;
+pub mod mm;
 pub mod name;
+mod policy;
 pub mod record;
 pub mod rules;
+mod service;
 pub mod siglist;
 mod status;
 pub mod storage;
@@ -21,6 +26,7 @@ mod time;
 pub mod variable;
 
 pub use attributes::Attributes;
+pub use service::{Config, Enrolled, Flags, Info, InitialSet, LoadError, Mode, Quota, Service};
 pub use status::Status;
 pub use time::EfiTime;
 pub use uguid::{Guid, guid};

@@ -175,7 +175,7 @@ pub fn check_defined(key: &Key, attributes: Attributes, size: usize) -> Result<(
             && match length {
                 Size::Any => true,
                 Size::Bytes(bytes) => size == *bytes,
-                Size::Words => size % 2 == 0,
+                Size::Words => size.is_multiple_of(2),
             }
     });
     if fits {

@@ -45,12 +45,12 @@ pub struct List<'a> {
 
 impl<'a> List<'a> {
     /// Each signature: owner and data together, as `EFI_SIGNATURE_DATA`.
-    pub fn signatures(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    pub fn signatures(&self) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a> {
         self.signatures.chunks_exact(self.size)
     }
 
     /// The data of each signature, without its owner.
-    pub fn data(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    pub fn data(&self) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a> {
         self.signatures().map(|signature| &signature[OWNER..])
     }
 
@@ -60,7 +60,7 @@ impl<'a> List<'a> {
 }
 
 /// The lists in a value. Ends with the first error.
-pub fn lists(value: &[u8]) -> impl Iterator<Item = Result<List<'_>, SigListError>> {
+pub fn lists(value: &[u8]) -> impl Iterator<Item = Result<List<'_>, SigListError>> + Clone {
     let mut rest = value;
     core::iter::from_fn(move || {
         if rest.is_empty() {
@@ -164,7 +164,7 @@ fn check_signature(
 }
 
 /// The X.509 certificates in a value that was checked before.
-pub fn certificates(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub fn certificates(value: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
     lists(value)
         .map_while(Result::ok)
         .filter(|list| list.kind == guids::CERT_X509)

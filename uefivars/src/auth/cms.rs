@@ -303,10 +303,7 @@ impl<'a> SignedData<'a> {
     {
         let signer: Certificate<'b> = self.signer()?;
         let anchors = anchors.filter_map(|anchor| Certificate::parse(anchor).ok());
-        let pool = self
-            .certificates()
-            .map(|certificate| -> Certificate<'b> { certificate });
-        chain::to_anchor(signer, pool, anchors)?;
+        chain::to_anchor(signer, self.certificates(), anchors)?;
         self.verify_signature(&signer, content)
     }
 

@@ -48,7 +48,7 @@ impl<'a> RsaKey<'a> {
         let message = &mut message[512 - self.modulus.len()..];
         let opened = match self.modulus.len() {
             ..=256 => power::<{ U2048::LIMBS }>(signature, self.exponent, self.modulus, message),
-            ..=384 => power::<{ U3072::LIMBS }>(signature, self.exponent, self.modulus, message),
+            257..=384 => power::<{ U3072::LIMBS }>(signature, self.exponent, self.modulus, message),
             _ => power::<{ U4096::LIMBS }>(signature, self.exponent, self.modulus, message),
         };
         if opened.is_some() && is_padded(message, digest) {
