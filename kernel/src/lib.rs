@@ -31,6 +31,9 @@ pub mod attest;
 #[cfg(feature = "bench")]
 pub mod bench;
 
+pub mod protocols;
+pub mod services;
+
 pub mod boot;
 pub mod console;
 pub mod fatal;
