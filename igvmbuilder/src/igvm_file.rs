@@ -7,6 +7,7 @@
 
 use crate::PAGE_SIZE;
 use crate::boot_image::{BootImage, ImageBuildError, MemoryMapSource};
+use crate::features::{self, FeatureError};
 use crate::platform::Platform;
 use igvm::{IgvmDirectiveHeader, IgvmFile, IgvmRevision};
 use igvm_defs::{
@@ -19,6 +20,9 @@ pub enum IgvmWriteError {
     /// The image cannot be composed.
     #[error(transparent)]
     Image(#[from] ImageBuildError),
+    /// The kernel is no production kernel.
+    #[error("kernel: {0}")]
+    Features(#[from] FeatureError),
     /// The file format has no room for it.
     #[error("cannot write IGVM file: {0}")]
     Format(#[from] igvm::Error),
@@ -33,6 +37,9 @@ pub fn build(
     kernel: &[u8],
     platform: &dyn Platform,
 ) -> Result<Vec<u8>, IgvmWriteError> {
+    if platform.isolates() {
+        features::check_production(kernel)?;
+    }
     let image = BootImage::compose(
         stage2,
         kernel,

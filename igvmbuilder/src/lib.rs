@@ -14,6 +14,7 @@
 
 pub mod boot_image;
 pub mod elf_file;
+pub mod features;
 pub mod flatten;
 pub mod igvm_file;
 pub mod igvm_reader;

@@ -21,6 +21,10 @@ pub trait Platform {
     /// Number of the platform in the parameter page ([`bootinfo::platform`]).
     fn number(&self) -> u32;
 
+    /// Whether the platform isolates a VM from its host, so that people rely on what an
+    /// image for it has and has not.
+    fn isolates(&self) -> bool;
+
     /// The header that names the platform.
     fn header(&self) -> IgvmPlatformHeader;
 
@@ -61,6 +65,10 @@ impl Platform for Native {
 
     fn number(&self) -> u32 {
         bootinfo::platform::NATIVE
+    }
+
+    fn isolates(&self) -> bool {
+        false
     }
 
     fn header(&self) -> IgvmPlatformHeader {

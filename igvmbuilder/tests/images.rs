@@ -7,11 +7,13 @@ use bootinfo::loader::{LoaderParameters, PARAMETERS_ADDRESS};
 use bootinfo::{PhysRange, platform};
 use common::{inputs, kernel, stage2};
 use elf::abi::PT_NOTE;
-use igvm::{IgvmDirectiveHeader, IgvmFile, IgvmPlatformHeader, IsolationType};
+use igvm::{
+    IgvmDirectiveHeader, IgvmFile, IgvmInitializationHeader, IgvmPlatformHeader, IsolationType,
+};
 use igvm_defs::{IgvmPageDataFlags, IgvmPageDataType, IgvmPlatformType};
 use igvmbuilder::boot_image::{BootImage, MemoryMapSource};
 use igvmbuilder::elf_file::Executable;
-use igvmbuilder::platform::Native;
+use igvmbuilder::platform::{Native, Platform};
 use igvmbuilder::{flatten, igvm_file, pvh};
 use std::collections::BTreeMap;
 use zerocopy::FromBytes;
@@ -285,4 +287,48 @@ fn misplaced_stage2_gives_no_image() {
         let file = stage2.write(None).expect("writes");
         assert!(igvm_file::build(&file, &kernel, &Native).is_err());
     }
+}
+
+/// The native platform, had it isolation.
+struct Isolating;
+
+impl Platform for Isolating {
+    fn isolates(&self) -> bool {
+        true
+    }
+
+    fn mask(&self) -> u32 {
+        Native.mask()
+    }
+
+    fn number(&self) -> u32 {
+        Native.number()
+    }
+
+    fn header(&self) -> IgvmPlatformHeader {
+        Native.header()
+    }
+
+    fn initialization(&self) -> Vec<IgvmInitializationHeader> {
+        Native.initialization()
+    }
+
+    fn extra_pages(&self, image: &BootImage) -> Vec<IgvmDirectiveHeader> {
+        Native.extra_pages(image)
+    }
+
+    fn vp_context(&self, image: &BootImage) -> IgvmDirectiveHeader {
+        Native.vp_context(image)
+    }
+}
+
+#[test]
+fn a_kernel_that_does_not_tell_its_features_gets_no_image_for_a_platform_with_isolation() {
+    let (stage2, kernel) = inputs();
+    assert!(igvm_file::build(&stage2, &kernel, &Native).is_ok());
+    let error = igvm_file::build(&stage2, &kernel, &Isolating).expect_err("is refused");
+    assert!(
+        error.to_string().contains("does not tell its features"),
+        "{error}"
+    );
 }
