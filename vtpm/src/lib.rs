@@ -15,10 +15,15 @@
 #![warn(missing_docs)]
 
 extern crate alloc;
+#[cfg(feature = "server")]
+extern crate std;
 
+pub mod archive;
 pub mod crypto;
 pub mod environment;
 pub mod rc;
+#[cfg(feature = "server")]
+pub mod server;
 pub mod storage;
 mod tpm;
 
