@@ -14,6 +14,13 @@ use serde::ser::{Serialize, Serializer};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Base64(pub Vec<u8>);
 
+impl Base64 {
+    /// The bytes as they travel.
+    pub fn to_text(&self) -> String {
+        STANDARD.encode(&self.0)
+    }
+}
+
 impl Deref for Base64 {
     type Target = [u8];
 
@@ -48,8 +55,7 @@ impl<const N: usize> From<[u8; N]> for Base64 {
 
 impl Serialize for Base64 {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let text: String = STANDARD.encode(&self.0);
-        serializer.serialize_str(&text)
+        serializer.serialize_str(&self.to_text())
     }
 }
 

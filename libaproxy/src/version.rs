@@ -18,7 +18,7 @@ impl Version {
     /// Refuses every version this crate has no messages for.
     pub fn supported(self) -> Result<Self, UnsupportedVersion> {
         match self {
-            Self::V0_1_0 => Ok(self),
+            Self::V0_1_0 | Self::V0_2_0 => Ok(self),
             _ => Err(UnsupportedVersion(self)),
         }
     }
@@ -32,7 +32,7 @@ impl fmt::Display for Version {
 
 /// A version nobody here speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("protocol version {0} is not supported, only 0.1.0 is")]
+#[error("protocol version {0} is not supported, only 0.1.0 and 0.2.0 are")]
 pub struct UnsupportedVersion(pub Version);
 
 /// The version that a first request asks for, whatever else is in the request.
@@ -55,12 +55,13 @@ mod tests {
     #[test]
     fn other_versions_are_refused_by_name() {
         assert_eq!(Version::V0_1_0.supported(), Ok(Version(0, 1, 0)));
-        for other in [Version(0, 1, 1), Version(0, 2, 0), Version(1, 0, 0)] {
+        assert_eq!(Version::V0_2_0.supported(), Ok(Version(0, 2, 0)));
+        for other in [Version(0, 1, 1), Version(0, 2, 1), Version(1, 0, 0)] {
             assert!(other.supported().is_err());
         }
         assert_eq!(
-            Version(0, 2, 0).supported().unwrap_err().to_string(),
-            "protocol version 0.2.0 is not supported, only 0.1.0 is"
+            Version(0, 3, 0).supported().unwrap_err().to_string(),
+            "protocol version 0.3.0 is not supported, only 0.1.0 and 0.2.0 are"
         );
     }
 

@@ -1,16 +1,19 @@
 //! What ties evidence to one exchange: the hash in REPORT_DATA.
 //!
-//! The proxy chooses what goes into it and is not trusted, so evidence is only made
-//! when both the key and the challenge go in, once each. Their order is the proxy's:
-//! the key has a fixed length and the challenge of an honest server is random, so no
-//! order lets the hash stand for another key.
+//! Always true in here: both the key and the challenge go into the hash, or there is
+//! none. In version 0.2.0 what is hashed has a name and one form. In version 0.1.0 the
+//! proxy chooses, and is not trusted, so each has to be in its list once. Their order is
+//! the proxy's: the key has a fixed length and the challenge of an honest server is
+//! random, so no order lets the hash stand for another key.
 
-use super::evidence::REPORT_DATA_LEN;
+use super::evidence::{REPORT_DATA_LEN, ReportData};
+use libaproxy::Text;
 use libaproxy::v0_1::{EcPublicKey, Param};
-use sha2::{Digest, Sha512};
+use libaproxy::v0_2::{Binding, Nonce, PublicKey, runtime_data};
+use sha2::{Digest, Sha384, Sha512};
 
 /// Why the proxy's parameters are not acceptable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BindingError {
     /// Evidence would say nothing about who holds the key.
     #[error("the proxy's parameters do not bind the evidence to the key")]
@@ -24,9 +27,27 @@ pub enum BindingError {
     /// The challenge is not one.
     #[error("the challenge is empty")]
     EmptyChallenge,
+    /// A way to bind evidence that is not known here.
+    #[error("the binding '{0}' is not known here")]
+    Unknown(Text),
 }
 
-/// REPORT_DATA: SHA-512 over what `params` names, in that order, nothing in between.
+/// What evidence carries in version 0.2.0.
+pub fn named(
+    binding: &Binding,
+    nonce: &Nonce,
+    key: &PublicKey,
+) -> Result<ReportData, BindingError> {
+    match binding {
+        Binding::KbsRuntimeDataSha384 => {
+            let digest: [u8; 48] = Sha384::digest(runtime_data(nonce, key)).into();
+            Ok(digest.into())
+        }
+        Binding::Unknown(name) => Err(BindingError::Unknown(name.clone())),
+    }
+}
+
+/// REPORT_DATA of version 0.1.0: SHA-512 over what `params` names, in that order, nothing in between.
 pub fn report_data(
     params: &[Param],
     key: &EcPublicKey,

@@ -5,11 +5,12 @@
 //! is an `impl NamedCurve`.
 
 use crate::entropy::{Entropy, EntropyError};
+use alloc::vec::Vec;
 use elliptic_curve::bigint::BitOps;
 use elliptic_curve::ecdh::SharedSecret;
 use elliptic_curve::sec1::{FromSec1Point, ModulusSize, Sec1Point, ToSec1Point};
 use elliptic_curve::{CurveArithmetic, FieldBytes, PublicKey, SecretKey};
-use libaproxy::v0_1::EcPublicKey;
+use libaproxy::v0_2::Curve;
 use p521::elliptic_curve;
 use zeroize::Zeroizing;
 
@@ -17,22 +18,48 @@ use zeroize::Zeroizing;
 pub trait NamedCurve:
     CurveArithmetic<AffinePoint: FromSec1Point<Self> + ToSec1Point<Self>, FieldBytesSize: ModulusSize>
 {
-    /// Name of the curve (RFC 7518, section 6.2.1.1).
-    const NAME: &'static str;
+    /// Which curve it is.
+    const CURVE: Curve;
+}
+
+impl NamedCurve for p256::NistP256 {
+    const CURVE: Curve = Curve::P256;
+}
+
+impl NamedCurve for p384::NistP384 {
+    const CURVE: Curve = Curve::P384;
 }
 
 impl NamedCurve for p521::NistP521 {
-    const NAME: &'static str = "P-521";
+    const CURVE: Curve = Curve::P521;
+}
+
+/// A point in affine coordinates: big-endian, as long as the field where it is one of
+/// ours, of any length where it arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Point {
+    /// x-coordinate.
+    pub x: Vec<u8>,
+    /// y-coordinate.
+    pub y: Vec<u8>,
 }
 
 /// Why a public key that arrived is not usable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PointError {
+    /// It is on another curve than the own key.
+    #[error("ephemeral key on {found} instead of {expected}")]
+    Curve {
+        /// The own key's curve.
+        expected: Curve,
+        /// The curve of the key that arrived.
+        found: Curve,
+    },
     /// A coordinate has another length than the curve's field.
     #[error("ephemeral key with a coordinate of {found} bytes, {curve} has {expected}")]
     Length {
         /// The curve.
-        curve: &'static str,
+        curve: Curve,
         /// Length on this curve.
         expected: usize,
         /// Length that arrived.
@@ -40,7 +67,7 @@ pub enum PointError {
     },
     /// The coordinates do not belong to a point.
     #[error("ephemeral key is not a point on {0}")]
-    NotOnCurve(&'static str),
+    NotOnCurve(Curve),
 }
 
 /// A key pair for one exchange.
@@ -69,10 +96,10 @@ impl<C: NamedCurve> EphemeralKey<C> {
     }
 
     /// The public half: affine coordinates, big-endian, as long as the field.
-    pub fn public(&self) -> EcPublicKey {
+    pub fn public(&self) -> Point {
         let point = self.secret.public_key().to_sec1_point(false);
         let (x, y) = point.as_bytes()[1..].split_at(FieldBytes::<C>::default().len());
-        EcPublicKey {
+        Point {
             x: x.into(),
             y: y.into(),
         }
@@ -80,21 +107,21 @@ impl<C: NamedCurve> EphemeralKey<C> {
 
     /// The shared secret Z with the owner of `peer`: the x-coordinate of the product,
     /// as long as the field (SEC 1, section 3.3.1).
-    pub fn agree(&self, peer: &EcPublicKey) -> Result<SharedSecret<C>, PointError> {
+    pub fn agree(&self, peer: &Point) -> Result<SharedSecret<C>, PointError> {
         let point = Sec1Point::<C>::from_affine_coordinates(
             coordinate::<C>(&peer.x)?,
             coordinate::<C>(&peer.y)?,
             false,
         );
         let peer: PublicKey<C> = Option::from(PublicKey::from_sec1_point(&point))
-            .ok_or(PointError::NotOnCurve(C::NAME))?;
+            .ok_or(PointError::NotOnCurve(C::CURVE))?;
         Ok(self.secret.diffie_hellman(&peer))
     }
 }
 
 fn coordinate<C: NamedCurve>(bytes: &[u8]) -> Result<&FieldBytes<C>, PointError> {
     bytes.try_into().map_err(|_| PointError::Length {
-        curve: C::NAME,
+        curve: C::CURVE,
         expected: FieldBytes::<C>::default().len(),
         found: bytes.len(),
     })
@@ -163,14 +190,14 @@ mod tests {
         let ours = key(&[0x11]).unwrap();
         for found in [0, 32, 65, 67, 1000] {
             let mut peer = ours.public();
-            peer.y = vec![0; found].into();
+            peer.y = vec![0; found];
             let error = PointError::Length {
-                curve: "P-521",
+                curve: Curve::P521,
                 expected: 66,
                 found,
             };
             assert_eq!(ours.agree(&peer).err(), Some(error));
-            let peer = EcPublicKey {
+            let peer = Point {
                 x: peer.y,
                 y: peer.x,
             };
@@ -182,21 +209,21 @@ mod tests {
     fn coordinates_off_the_curve_are_refused() {
         let ours = key(&[0x11]).unwrap();
         let refused = |x: &[u8], y: &[u8]| {
-            let peer = EcPublicKey {
+            let peer = Point {
                 x: x.into(),
                 y: y.into(),
             };
             assert_eq!(
                 ours.agree(&peer).err(),
-                Some(PointError::NotOnCurve("P-521"))
+                Some(PointError::NotOnCurve(Curve::P521))
             );
         };
-        let EcPublicKey { x, y } = ours.public();
+        let Point { x, y } = ours.public();
         refused(&[0; 66], &[0; 66]);
         refused(&[0xff; 66], &[0xff; 66]);
         refused(&y, &x);
         for bit in [0, 7, 65 * 8] {
-            let mut changed = x.to_vec();
+            let mut changed = x.clone();
             changed[bit / 8] ^= 1 << (bit % 8);
             refused(&changed, &y);
         }
@@ -209,14 +236,14 @@ mod tests {
         let mut p = [0xff; 66];
         p[0] = 0x01;
         let y_at_zero = y_of_x_zero();
-        let at = |x: [u8; 66]| EcPublicKey {
+        let at = |x: [u8; 66]| Point {
             x: x.into(),
             y: y_at_zero.into(),
         };
         assert!(ours.agree(&at([0; 66])).is_ok());
         assert_eq!(
             ours.agree(&at(p)).err(),
-            Some(PointError::NotOnCurve("P-521"))
+            Some(PointError::NotOnCurve(Curve::P521))
         );
     }
 

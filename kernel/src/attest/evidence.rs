@@ -12,6 +12,40 @@ pub const REPORT_DATA_LEN: usize = 64;
 /// Length of a launch measurement in bytes (SHA-384).
 pub const MEASUREMENT_LEN: usize = 48;
 
+/// What evidence is bound to: the digest of an exchange, of at most [`REPORT_DATA_LEN`]
+/// bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReportData {
+    bytes: [u8; REPORT_DATA_LEN],
+    len: usize,
+}
+
+impl ReportData {
+    /// The digest, as long as its hash makes it.
+    pub fn digest(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    /// The digest as a field of fixed length has it: with zeros behind.
+    pub fn padded(&self) -> &[u8; REPORT_DATA_LEN] {
+        &self.bytes
+    }
+}
+
+impl From<[u8; 64]> for ReportData {
+    fn from(bytes: [u8; 64]) -> Self {
+        Self { bytes, len: 64 }
+    }
+}
+
+impl From<[u8; 48]> for ReportData {
+    fn from(digest: [u8; 48]) -> Self {
+        let mut bytes = [0; REPORT_DATA_LEN];
+        bytes[..48].copy_from_slice(&digest);
+        Self { bytes, len: 48 }
+    }
+}
+
 /// Why there is no evidence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EvidenceError {
@@ -29,7 +63,7 @@ pub trait EvidenceSource {
     fn tee(&self) -> Tee;
 
     /// Evidence that carries `report_data`.
-    fn evidence(&self, report_data: &[u8; REPORT_DATA_LEN]) -> Result<Evidence, EvidenceError>;
+    fn evidence(&self, report_data: &ReportData) -> Result<Evidence, EvidenceError>;
 }
 
 /// The evidence of a platform without a TEE, which is no evidence: anybody can write
@@ -59,10 +93,10 @@ impl EvidenceSource for SampleEvidence {
         Tee::Sample
     }
 
-    fn evidence(&self, report_data: &[u8; REPORT_DATA_LEN]) -> Result<Evidence, EvidenceError> {
+    fn evidence(&self, report_data: &ReportData) -> Result<Evidence, EvidenceError> {
         Ok(Evidence::Sample {
             svn: String::from("1"),
-            report_data: (*report_data).into(),
+            report_data: report_data.digest().into(),
             measurement: self.measurement.map(hex::encode),
         })
     }
@@ -80,7 +114,7 @@ mod tests {
             svn,
             report_data,
             measurement,
-        } = source.evidence(&[7; 64]).unwrap()
+        } = source.evidence(&[7; 64].into()).unwrap()
         else {
             panic!("not sample evidence");
         };
@@ -88,6 +122,14 @@ mod tests {
             (svn.as_str(), &report_data[..], measurement),
             ("1", &[7; 64][..], Some("ab".repeat(48)))
         );
+    }
+
+    #[test]
+    fn short_digest_is_padded_only_where_the_field_is_fixed() {
+        let bound = ReportData::from([7; 48]);
+        assert_eq!(bound.digest(), [7; 48]);
+        assert_eq!(bound.padded()[..48], [7; 48]);
+        assert_eq!(bound.padded()[48..], [0; 16]);
     }
 
     #[test]

@@ -4,12 +4,13 @@
 //! Every length is checked before anything is computed, every intermediate key is
 //! wiped, and a plaintext exists only after its tag was found right.
 
-use super::ecdh::{EphemeralKey, NamedCurve, PointError};
+use super::ecdh::{EphemeralKey, NamedCurve, Point, PointError};
 use aes_gcm::aead::AeadInOut;
 use aes_gcm::{Aes256Gcm, KeyInit};
 use aes_kw::KwAes256;
 use alloc::vec::Vec;
-use libaproxy::v0_1::Decryption;
+use libaproxy::v0_1::{Decryption, EcPublicKey};
+use libaproxy::v0_2::JweParts;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -40,28 +41,72 @@ pub enum JweError {
     Tag,
 }
 
-/// Decrypts `ciphertext`, which was encrypted to `key`.
+/// An encrypted secret as it arrived, of whatever version of the protocol. Lengths are not
+/// checked yet.
+#[derive(Debug)]
+pub struct Encrypted<'a> {
+    epk: Point,
+    wrapped_key: &'a [u8],
+    iv: &'a [u8],
+    tag: &'a [u8],
+    aad: &'a [u8],
+    ciphertext: Vec<u8>,
+}
+
+impl<'a> Encrypted<'a> {
+    /// Of version 0.1.0.
+    pub fn v0_1(parts: &'a Decryption, ciphertext: Vec<u8>) -> Self {
+        let EcPublicKey { x, y } = &parts.epk;
+        Self {
+            epk: Point {
+                x: x.to_vec(),
+                y: y.to_vec(),
+            },
+            wrapped_key: &parts.wrapped_cek,
+            iv: &parts.iv,
+            tag: &parts.tag,
+            aad: &parts.aad,
+            ciphertext,
+        }
+    }
+
+    /// Of version 0.2.0.
+    pub fn v0_2(parts: &'a JweParts<'_>) -> Self {
+        Self {
+            epk: Point {
+                x: parts.x.clone(),
+                y: parts.y.clone(),
+            },
+            wrapped_key: &parts.encrypted_key,
+            iv: &parts.iv,
+            tag: &parts.tag,
+            aad: parts.protected.as_bytes(),
+            ciphertext: parts.ciphertext.clone(),
+        }
+    }
+}
+
+/// Decrypts what was encrypted to `key`.
 pub fn decrypt<C: NamedCurve>(
     key: &EphemeralKey<C>,
-    parts: &Decryption,
-    ciphertext: Vec<u8>,
+    encrypted: Encrypted<'_>,
 ) -> Result<Zeroizing<Vec<u8>>, JweError> {
-    let wrapped: &[u8; KEY_LEN + 8] = exactly("wrapped key", &parts.wrapped_cek)?;
-    let iv: &[u8; 12] = exactly("IV", &parts.iv)?;
-    let tag: &[u8; 16] = exactly("authentication tag", &parts.tag)?;
+    let wrapped: &[u8; KEY_LEN + 8] = exactly("wrapped key", encrypted.wrapped_key)?;
+    let iv: &[u8; 12] = exactly("IV", encrypted.iv)?;
+    let tag: &[u8; 16] = exactly("authentication tag", encrypted.tag)?;
 
-    let z = key.agree(&parts.epk)?;
+    let z = key.agree(&encrypted.epk)?;
     let kek = key_encryption_key(z.raw_secret_bytes());
     let mut cek = Zeroizing::new([0; KEY_LEN]);
     KwAes256::new((&*kek).into())
         .unwrap_key(wrapped, &mut *cek)
         .map_err(|_| JweError::Unwrap)?;
 
-    let mut text = Zeroizing::new(ciphertext);
+    let mut text = Zeroizing::new(encrypted.ciphertext);
     Aes256Gcm::new((&*cek).into())
         .decrypt_inout_detached(
             iv.into(),
-            &parts.aad,
+            encrypted.aad,
             text.as_mut_slice().into(),
             tag.into(),
         )

@@ -3,44 +3,85 @@
 //! Everything at the other end of the line is the host's. What comes from there is
 //! checked before it is used, is waited for only so long, and can make attestation
 //! fail but not make it succeed with a secret that was not encrypted to this
-//! exchange's key. Who encrypted it is another question, which version 0.1.0 of the
-//! protocol leaves open: see `Documentation/ATTESTATION.md`.
+//! exchange's key. Who encrypted it is what the [policy](trust) is about: version 0.2.0
+//! of the protocol tells, version 0.1.0 does not; see `Documentation/ATTESTATION.md`.
 
 #![forbid(unsafe_code)]
 
 pub mod binding;
+pub mod costs;
 pub mod ecdh;
 pub mod evidence;
 pub mod jwe;
+pub mod key;
+pub mod outcome;
+pub mod report;
 pub mod secret;
 pub mod transport;
+pub mod trust;
+mod v0_1;
+mod v0_2;
 
-pub use evidence::{EvidenceError, EvidenceSource, SampleEvidence};
-pub use libaproxy::v0_1::Token;
+pub use costs::{Costs, Phase};
+pub use evidence::{EvidenceError, EvidenceSource, ReportData, SampleEvidence};
+pub use libaproxy::Version;
+pub use libaproxy::v0_2::{AckBody, Identity, Ledger, ReportKind, Token, VolumeName, VolumeState};
+pub use outcome::{LedgerEntry, Proof, ServerIdentity, VolumeInfo};
+pub use report::{ReportError, Reporter};
 pub use secret::{Secret, SecretError};
-pub use transport::{LinkError, Timeouts};
+pub use transport::{LinkError, Timeouts, Traffic};
+pub use trust::{Fingerprint, ServerKey, TrustError, TrustPolicy};
 
 use crate::drivers::stream::ByteStream;
 use crate::entropy::{Entropy, EntropyError};
 use crate::time::Clock;
+use alloc::string::String;
+use alloc::vec::Vec;
 use binding::BindingError;
-use ecdh::EphemeralKey;
+use core::fmt;
+use costs::Meter;
 use jwe::JweError;
-use libaproxy::v0_1::{
-    AttestationRequest, AttestationResponse, Decryption, Failure, NegotiationRequest,
-    NegotiationResponse, Tee,
-};
-use libaproxy::{Text, UnsupportedVersion, Version, frame, requested_version};
-use p521::NistP521;
+use libaproxy::v0_2::{Failure, JweFormatError, SignedSecretError, Tee};
+use libaproxy::{MessageError, Text, UnsupportedVersion};
+use outcome::Outcome;
+use serde::Serialize;
 use transport::Link;
+use v0_2::Negotiated;
 
-/// What a successful attestation brings.
-#[derive(Debug)]
-pub struct Attestation {
+/// What a successful attestation brings. Words of the server in it are signed where
+/// [`server`](Self::server) is there, the token excepted, which is only when the
+/// [proof](Proof) is of the exchange.
+pub struct Attestation<'c, S> {
+    /// The version of the protocol that was spoken.
+    pub version: Version,
     /// The secret the server released.
     pub secret: Secret,
-    /// The server's statement that it accepted the evidence; not verified.
+    /// Which volume it opens; not told by version 0.1.0 and for a plain secret.
+    pub volume: Option<VolumeInfo>,
+    /// Who signed; none for a secret that nobody did.
+    pub server: Option<ServerIdentity>,
+    /// What the server knows of the volume; only from a server that signed the exchange.
+    pub ledger: Option<LedgerEntry>,
+    /// The server's statement that it accepted the evidence.
     pub token: Option<Token>,
+    /// The server's challenge as text.
+    pub nonce: String,
+    /// For reports about the volume, where the server wants any.
+    pub reporter: Option<Reporter<'c, S>>,
+    /// What it took.
+    pub costs: Costs,
+}
+
+impl<S> fmt::Debug for Attestation<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attestation")
+            .field("version", &self.version)
+            .field("volume", &self.volume)
+            .field("server", &self.server)
+            .field("ledger", &self.ledger)
+            .field("reporter", &self.reporter.is_some())
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why attestation failed. Each message reads on after `attestation failed: `; words
@@ -53,9 +94,21 @@ pub enum AttestError {
     /// The proxy wants a version this SVSM does not speak.
     #[error("negotiation: {0}")]
     Version(#[from] UnsupportedVersion),
-    /// The proxy says it cannot negotiate.
+    /// The proxy speaks the older version only, and keys are pinned.
+    #[error(
+        "negotiation: the proxy speaks protocol 0.1.0 only, which authenticates no server, \
+         but this image has pinned keys"
+    )]
+    Downgrade,
+    /// The proxy says it cannot negotiate; version 0.1.0.
     #[error("negotiation: the proxy gave up and says: {0}")]
     GivenUp(Text),
+    /// The proxy says it cannot negotiate.
+    #[error("negotiation: the proxy gave up and says: {0}")]
+    Failed(Failure),
+    /// No curve in common.
+    #[error("negotiation: the server offers no curve that is known here")]
+    NoCurve,
     /// The proxy asks for evidence that proves too little.
     #[error("negotiation: {0}")]
     Binding(#[from] BindingError),
@@ -68,102 +121,155 @@ pub enum AttestError {
     /// The second answer did not get through.
     #[error("decision: {0}")]
     Decision(#[source] LinkError),
-    /// The evidence was not accepted, and the proxy says why.
+    /// The evidence was not accepted, and the proxy says why; version 0.1.0.
     #[error("evidence refused, the proxy says: {0}")]
     Refused(Text),
+    /// The evidence was not accepted, and the proxy says why.
+    #[error("evidence refused, the proxy says: {0}")]
+    Denied(Failure),
+    /// Something else than the evidence is the matter.
+    #[error("no decision on the evidence, the proxy says: {0}")]
+    Undecided(Failure),
     /// The evidence was not accepted.
     #[error("evidence refused, the proxy gives no reason")]
     RefusedSilently,
     /// The evidence was accepted, but what it takes to have a secret is missing.
     #[error("evidence accepted, but the answer has no {0}")]
     NoSecret(&'static str),
+    /// The encrypted secret is not in the form it has to have.
+    #[error("the encrypted secret is malformed: {0}")]
+    Format(#[from] JweFormatError),
     /// The secret does not decrypt.
     #[error("the secret does not decrypt: {0}")]
     Decrypt(#[from] JweError),
+    /// What was decrypted is not what an authenticated server sends.
+    #[error("the decrypted answer is not valid: {0}")]
+    Release(#[source] MessageError),
+    /// A secret that its owner signed cannot be read.
+    #[error("the signed secret is not valid: {0}")]
+    SignedSecret(#[from] SignedSecretError),
+    /// The secret comes from somebody this SVSM does not take it from.
+    #[error("{0}")]
+    Trust(#[from] TrustError),
+    /// The token was swapped.
+    #[error("the token is not one that the server issued in this exchange")]
+    Token,
+    /// Reports could not be made.
+    #[error("the server wants reports about the volume, but the proxy forwards none")]
+    NoSession,
     /// The secret is not one.
     #[error(transparent)]
     Secret(#[from] SecretError),
 }
 
-/// Attests over `stream`, protocol version 0.1.0, and returns the secret that the
-/// server released for the evidence.
-///
-/// Returns within the sum of `timeouts` (`message` counts up to four times) and what
-/// `evidence` takes.
-pub async fn attest(
-    stream: &mut impl ByteStream,
-    clock: &dyn Clock,
-    evidence: &dyn EvidenceSource,
-    entropy: &dyn Entropy,
-    timeouts: &Timeouts,
-) -> Result<Attestation, AttestError> {
-    let tee = evidence.tee();
-    if tee == Tee::Sample {
-        log::warn!("attestation evidence is a sample and proves nothing: this platform has no TEE");
-    }
-    let key = EphemeralKey::<NistP521>::generate(entropy)?;
-    let (mut link, stale) =
-        Link::open(stream, clock, timeouts.message).map_err(AttestError::Negotiation)?;
-    if stale > 0 {
-        log::warn!("threw away {stale} stale bytes on the line to the attestation proxy");
-    }
-
-    let request = NegotiationRequest {
-        version: Version::V0_1_0,
-        tee,
-    };
-    let answer = link
-        .ask(&request, timeouts.negotiation)
-        .await
-        .map_err(AttestError::Negotiation)?;
-    let NegotiationResponse {
-        challenge, params, ..
-    } = negotiated(&answer)?;
-
-    let public = key.public();
-    let report_data = binding::report_data(&params, &public, &challenge)?;
-    let request = AttestationRequest {
-        tee,
-        evidence: evidence.evidence(&report_data)?,
-        challenge,
-        key: public,
-    };
-    let answer = link
-        .ask(&request, timeouts.decision)
-        .await
-        .map_err(AttestError::Decision)?;
-    let (ciphertext, parts, token) = released(&answer)?;
-
-    let secret = Secret::new(jwe::decrypt(&key, &parts, ciphertext)?)?;
-    Ok(Attestation { secret, token })
+/// The attestation client: what it takes to attest.
+#[derive(Clone, Copy)]
+pub struct Client<'a, 'c> {
+    /// Bounds every wait.
+    pub clock: &'c dyn Clock,
+    /// Makes the evidence.
+    pub evidence: &'a dyn EvidenceSource,
+    /// Makes the key.
+    pub entropy: &'a dyn Entropy,
+    /// Whom to take a secret from.
+    pub policy: &'a TrustPolicy,
+    /// How long to wait for the proxy.
+    pub timeouts: Timeouts,
 }
 
-/// What was negotiated, unless the proxy wants another version or has given up.
-fn negotiated(answer: &[u8]) -> Result<NegotiationResponse, AttestError> {
-    // Another version's answer may have another shape, so its name comes first.
-    if let Ok(version) = requested_version(answer) {
-        version.supported()?;
+impl<'c> Client<'_, 'c> {
+    /// Attests over `stream`, and returns the secret that the server released for the
+    /// evidence. Speaks version 0.2.0, and version 0.1.0 with a proxy that speaks nothing
+    /// else, unless keys are pinned.
+    ///
+    /// Returns within the sum of the time-outs (`negotiation` counts up to twice, `message`
+    /// up to six times) and what making evidence takes.
+    pub async fn attest<S: ByteStream>(
+        &self,
+        stream: S,
+    ) -> Result<Attestation<'c, S>, AttestError> {
+        if self.evidence.tee() == Tee::Sample {
+            log::warn!(
+                "attestation evidence is a sample and proves nothing: this platform has no TEE"
+            );
+        }
+        let costs = Meter::start(self.clock);
+        let (link, stale) = Link::open(stream, self.clock, self.timeouts.message)
+            .map_err(AttestError::Negotiation)?;
+        if stale > 0 {
+            log::warn!("threw away {stale} stale bytes on the line to the attestation proxy");
+        }
+        let mut run = Run {
+            client: self,
+            link,
+            costs,
+        };
+        let outcome = run.exchange().await?;
+        run.costs.end(Phase::Opening);
+        outcome.log();
+        Ok(run.finish(outcome))
     }
-    frame::decode(answer).map_err(|error| match frame::decode(answer) {
-        Ok(Failure { error }) => AttestError::GivenUp(error),
-        Err(_) => AttestError::Negotiation(error.into()),
-    })
 }
 
-/// Ciphertext, what decrypts it, and the token, if the evidence was accepted.
-fn released(
-    answer: &[u8],
-) -> Result<(alloc::vec::Vec<u8>, Decryption, Option<Token>), AttestError> {
-    let answer: AttestationResponse =
-        frame::decode(answer).map_err(|error| AttestError::Decision(error.into()))?;
-    if !answer.success {
-        return Err(answer
-            .error
-            .map_or(AttestError::RefusedSilently, AttestError::Refused));
+/// An attestation under way.
+struct Run<'r, 'c, S> {
+    client: &'r Client<'r, 'c>,
+    link: Link<'c, S>,
+    costs: Meter<'c>,
+}
+
+impl<'c, S: ByteStream> Run<'_, 'c, S> {
+    async fn exchange(&mut self) -> Result<Outcome, AttestError> {
+        let answer = match v0_2::negotiate(self).await? {
+            Negotiated::Current(response) => return v0_2::exchange(self, response).await,
+            Negotiated::Older(_) | Negotiated::Refused if self.client.policy.has_pins() => {
+                return Err(AttestError::Downgrade);
+            }
+            Negotiated::Older(answer) => Some(answer),
+            Negotiated::Refused => None,
+        };
+        log::warn!(
+            "the attestation proxy speaks protocol 0.1.0 only: the server is not authenticated, the freshness of the state is not known"
+        );
+        v0_1::exchange(self, answer).await
     }
-    let secret = answer.secret.ok_or(AttestError::NoSecret("secret"))?;
-    let parts = answer
-        .decryption
-        .ok_or(AttestError::NoSecret("decryption data"))?;
-    Ok((secret.0, parts, answer.token))
+
+    /// Sends a first message and waits for the answer.
+    async fn negotiate(&mut self, request: &impl Serialize) -> Result<Vec<u8>, AttestError> {
+        let patience = self.client.timeouts.negotiation;
+        let answer = self.link.ask(request, patience).await;
+        self.costs.end(Phase::Negotiation);
+        answer.map_err(AttestError::Negotiation)
+    }
+
+    /// Sends the evidence and waits for the answer.
+    async fn decide(&mut self, request: &impl Serialize) -> Result<Vec<u8>, AttestError> {
+        let patience = self.client.timeouts.decision;
+        let answer = self.link.ask(request, patience).await;
+        self.costs.end(Phase::Decision);
+        answer.map_err(AttestError::Decision)
+    }
+
+    fn finish(self, outcome: Outcome) -> Attestation<'c, S> {
+        let costs = self.costs.costs(self.link.traffic());
+        let mode = outcome.ledger.map_or(Ledger::Off, |entry| entry.mode);
+        let reporter = match outcome.session_key {
+            Some(key) if mode != Ledger::Off => {
+                let timeouts = &self.client.timeouts;
+                Some(Reporter::new(self.link, key, mode, timeouts))
+            }
+            _ => None,
+        };
+        Attestation {
+            version: outcome.version,
+            secret: outcome.secret,
+            volume: outcome.volume,
+            server: outcome.server,
+            ledger: outcome.ledger,
+            token: outcome.token,
+            nonce: outcome.nonce,
+            reporter,
+            costs,
+        }
+    }
 }

@@ -7,10 +7,11 @@
 //! is thrown away. Bytes lost by an overrun show up as JSON that does not parse or as
 //! a message that never completes.
 
-use crate::drivers::stream::{self, ByteStream};
+use crate::drivers::stream::ByteStream;
 use crate::exec::yield_now;
 use crate::time::{Clock, Deadline};
 use alloc::vec::Vec;
+use core::task::Poll;
 use core::time::Duration;
 use libaproxy::frame;
 use libaproxy::{HEADER_LEN, MAX_MESSAGE, MessageError};
@@ -26,6 +27,8 @@ pub struct Timeouts {
     pub decision: Duration,
     /// For one message to pass, from its first byte to its last, in either direction.
     pub message: Duration,
+    /// For the first byte of the answer to a report: the server stores it durably.
+    pub report: Duration,
 }
 
 impl Default for Timeouts {
@@ -34,6 +37,7 @@ impl Default for Timeouts {
             negotiation: Duration::from_secs(10),
             decision: Duration::from_secs(60),
             message: Duration::from_secs(10),
+            report: Duration::from_secs(30),
         }
     }
 }
@@ -67,36 +71,73 @@ pub enum LinkError {
 }
 
 /// The line to the proxy.
-pub struct Link<'a, S> {
-    stream: &'a mut S,
-    clock: &'a dyn Clock,
+pub struct Link<'c, S> {
+    stream: S,
+    clock: &'c dyn Clock,
     message: Duration,
+    traffic: Traffic,
 }
 
-impl<'a, S: ByteStream> Link<'a, S> {
+/// Bytes that passed the line, headers included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// To the proxy.
+    pub sent: usize,
+    /// From the proxy.
+    pub received: usize,
+}
+
+/// A message on its way to the proxy, and the answer on its way back.
+pub struct Question<'c> {
+    message: Vec<u8>,
+    sent: usize,
+    header: [u8; HEADER_LEN],
+    json: Vec<u8>,
+    received: usize,
+    patience: Duration,
+    deadline: Deadline<'c>,
+}
+
+impl<'c, S: ByteStream> Link<'c, S> {
     /// A link over `stream`. What has arrived by now is thrown away and counted.
     pub fn open(
-        stream: &'a mut S,
-        clock: &'a dyn Clock,
+        stream: S,
+        clock: &'c dyn Clock,
         message: Duration,
     ) -> Result<(Self, usize), LinkError> {
+        let mut link = Self {
+            stream,
+            clock,
+            message,
+            traffic: Traffic::default(),
+        };
+        let stale = link.throw_away()?;
+        Ok((link, stale))
+    }
+
+    /// What passed so far.
+    pub fn traffic(&self) -> Traffic {
+        self.traffic
+    }
+
+    /// The clock that the waits go by.
+    pub fn clock(&self) -> &'c dyn Clock {
+        self.clock
+    }
+
+    /// Throws away what has arrived, and counts it.
+    pub fn throw_away(&mut self) -> Result<usize, LinkError> {
         let mut stale = 0;
         let mut scratch = [0; 64];
         loop {
-            match stream.read_some(&mut scratch) {
-                0 => break,
+            match self.stream.read_some(&mut scratch) {
+                0 => return Ok(stale),
                 count => stale += count,
             }
             if stale > MAX_MESSAGE {
                 return Err(LinkError::Babble);
             }
         }
-        let link = Self {
-            stream,
-            clock,
-            message,
-        };
-        Ok((link, stale))
     }
 
     /// Sends `request` and waits for the JSON of the answer, `patience` for its first
@@ -106,52 +147,104 @@ impl<'a, S: ByteStream> Link<'a, S> {
         request: &impl Serialize,
         patience: Duration,
     ) -> Result<Vec<u8>, LinkError> {
-        let message = frame::encode(request)?;
-        let deadline = Deadline::after(self.clock, self.message);
-        stream::write_all(self.stream, &message, deadline)
-            .await
-            .map_err(|_| LinkError::Stuck(message.len()))?;
-        self.receive(patience).await
-    }
-
-    async fn receive(&mut self, patience: Duration) -> Result<Vec<u8>, LinkError> {
-        let mut header = [0; HEADER_LEN];
-        let (first, rest) = header.split_at_mut(1);
-        self.fill(first, Deadline::after(self.clock, patience))
-            .await
-            .map_err(|_| LinkError::Silent(patience))?;
-
-        let deadline = Deadline::after(self.clock, self.message);
-        self.fill(rest, deadline)
-            .await
-            .map_err(|received| LinkError::Stalled {
-                received: 1 + received,
-                expected: HEADER_LEN,
-            })?;
-        let length = frame::payload_len(header)?;
-        let mut json = Vec::new();
-        json.try_reserve_exact(length)
-            .map_err(|_| LinkError::NoMemory(length))?;
-        json.resize(length, 0);
-        self.fill(&mut json, deadline)
-            .await
-            .map_err(|received| LinkError::Stalled {
-                received: HEADER_LEN + received,
-                expected: HEADER_LEN + length,
-            })?;
-        Ok(json)
-    }
-
-    /// Fills `buffer`, or says how far it got by the deadline.
-    async fn fill(&mut self, buffer: &mut [u8], deadline: Deadline<'_>) -> Result<(), usize> {
-        let mut filled = 0;
-        while filled < buffer.len() {
-            match self.stream.read_some(&mut buffer[filled..]) {
-                0 if deadline.passed() => return Err(filled),
-                0 => yield_now().await,
-                count => filled += count,
+        let mut question = self.begin(request, patience)?;
+        loop {
+            match self.advance(&mut question) {
+                Poll::Ready(answer) => return answer,
+                Poll::Pending => yield_now().await,
             }
         }
-        Ok(())
+    }
+
+    /// A question that [`advance`](Self::advance) sends. One at a time.
+    pub fn begin(
+        &self,
+        request: &impl Serialize,
+        patience: Duration,
+    ) -> Result<Question<'c>, LinkError> {
+        Ok(Question {
+            message: frame::encode(request)?,
+            sent: 0,
+            header: [0; HEADER_LEN],
+            json: Vec::new(),
+            received: 0,
+            patience,
+            deadline: Deadline::after(self.clock, self.message),
+        })
+    }
+
+    /// Moves as many bytes as pass at once; ready with the JSON of the answer.
+    pub fn advance(&mut self, question: &mut Question<'c>) -> Poll<Result<Vec<u8>, LinkError>> {
+        loop {
+            let moved = if question.sent < question.message.len() {
+                self.send(question)
+            } else if question.is_complete() {
+                self.traffic.received += question.received;
+                return Poll::Ready(Ok(core::mem::take(&mut question.json)));
+            } else {
+                match self.receive(question) {
+                    Ok(count) => count,
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
+            };
+            if moved == 0 {
+                return match question.deadline.passed() {
+                    true => Poll::Ready(Err(question.overdue())),
+                    false => Poll::Pending,
+                };
+            }
+        }
+    }
+
+    fn send(&mut self, question: &mut Question<'c>) -> usize {
+        let count = self.stream.write_some(&question.message[question.sent..]);
+        question.sent += count;
+        self.traffic.sent += count;
+        if question.sent == question.message.len() {
+            question.deadline = Deadline::after(self.clock, question.patience);
+        }
+        count
+    }
+
+    fn receive(&mut self, question: &mut Question<'c>) -> Result<usize, LinkError> {
+        let rest = match question.received.checked_sub(HEADER_LEN) {
+            None => &mut question.header[question.received..],
+            Some(received) => &mut question.json[received..],
+        };
+        let count = self.stream.read_some(rest);
+        if question.received == 0 && count > 0 {
+            question.deadline = Deadline::after(self.clock, self.message);
+        }
+        let header_was_due = question.received < HEADER_LEN;
+        question.received += count;
+        if header_was_due && question.received == HEADER_LEN {
+            let length = frame::payload_len(question.header)?;
+            question
+                .json
+                .try_reserve_exact(length)
+                .map_err(|_| LinkError::NoMemory(length))?;
+            question.json.resize(length, 0);
+        }
+        Ok(count)
+    }
+}
+
+impl Question<'_> {
+    fn is_complete(&self) -> bool {
+        self.received == HEADER_LEN + self.json.len()
+    }
+
+    /// What it means that the deadline has passed.
+    fn overdue(&self) -> LinkError {
+        if self.sent < self.message.len() {
+            return LinkError::Stuck(self.message.len());
+        }
+        match self.received {
+            0 => LinkError::Silent(self.patience),
+            received => LinkError::Stalled {
+                received,
+                expected: HEADER_LEN + self.json.len(),
+            },
+        }
     }
 }

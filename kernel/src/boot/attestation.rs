@@ -1,7 +1,9 @@
 //! The step that gets the secret: attestation over COM3.
 
 use super::Machine;
-use crate::attest::{self, AttestError, EvidenceError, SampleEvidence, Secret, Timeouts};
+use crate::attest::{
+    AttestError, Client, EvidenceError, SampleEvidence, Secret, Timeouts, TrustPolicy,
+};
 use crate::drivers::fw_cfg::{FwCfg, FwCfgError};
 use crate::drivers::uart::{COM3, Uart};
 use crate::exec;
@@ -30,15 +32,15 @@ pub(super) enum AttestationStop {
 pub(super) fn obtain_secret(machine: &Machine) -> Result<Secret, AttestationStop> {
     let start = machine.clock.now();
     let evidence = evidence(machine)?;
-    let mut line = Uart::open(machine.platform.ports(), COM3).ok_or(AttestationStop::NoPort)?;
-    let timeouts = Timeouts::default();
-    let attestation = exec::block_on(attest::attest(
-        &mut line,
-        machine.clock,
-        &evidence,
-        machine.entropy,
-        &timeouts,
-    ))?;
+    let line = Uart::open(machine.platform.ports(), COM3).ok_or(AttestationStop::NoPort)?;
+    let client = Client {
+        clock: machine.clock,
+        evidence: &evidence,
+        entropy: machine.entropy,
+        policy: &TrustPolicy::trust_on_first_use(),
+        timeouts: Timeouts::default(),
+    };
+    let attestation = exec::block_on(client.attest(line))?;
     log::info!("attestation successful");
     machine.report_time("attestation", start);
     Ok(attestation.secret)

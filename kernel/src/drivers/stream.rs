@@ -15,6 +15,16 @@ pub trait ByteStream {
     fn write_some(&mut self, data: &[u8]) -> usize;
 }
 
+impl<S: ByteStream + ?Sized> ByteStream for &mut S {
+    fn read_some(&mut self, buffer: &mut [u8]) -> usize {
+        (**self).read_some(buffer)
+    }
+
+    fn write_some(&mut self, data: &[u8]) -> usize {
+        (**self).write_some(data)
+    }
+}
+
 /// Why bytes could not be moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]

@@ -8,16 +8,17 @@ mod server;
 mod vectors;
 
 use libaproxy::v0_1::*;
+use libaproxy::v0_2::Curve;
 use libaproxy::{MAX_MESSAGE, MessageError, UnsupportedVersion, Version, frame};
-use proxy::{Fixed, Proxy, attest_with, last_elapsed, some_key};
+use proxy::{Fixed, Proxy, attest_as, attest_with, last_elapsed, some_key};
 use server::{deciding, framed, honest, negotiation, tampering};
 use std::time::Duration;
 use svsm::attest::binding::BindingError;
 use svsm::attest::ecdh::PointError;
 use svsm::attest::jwe::JweError;
 use svsm::attest::{
-    AttestError, EvidenceError, EvidenceSource, LinkError, SampleEvidence, SecretError, Timeouts,
-    attest,
+    AttestError, EvidenceError, EvidenceSource, LinkError, ReportData, SampleEvidence, SecretError,
+    TrustPolicy,
 };
 use svsm::entropy::{Entropy, EntropyError};
 
@@ -41,7 +42,7 @@ fn honest_server_gives_its_secret_and_token() {
         assert_eq!(attestation.secret.root_key(), SECRET);
         assert_eq!(attestation.token, Some(Token::Jwt("a.b.c".into())));
         assert_eq!(proxy.requests.len(), 2);
-        assert_eq!(proxy.requests[0], br#"{"version":[0,1,0],"tee":"sample"}"#);
+        assert_eq!(proxy.requests[0], br#"{"version":[0,2,0],"tee":"sample"}"#);
     }
 }
 
@@ -177,12 +178,12 @@ fn invalid_json_is_refused() {
 fn another_version_is_refused_by_name() {
     let proxy = tampering(
         &SECRET,
-        |answer| answer.version = Some(Version(0, 2, 0)),
+        |answer| answer.version = Some(Version(0, 3, 0)),
         |_| {},
     );
     assert_eq!(
         words(proxy),
-        "negotiation: protocol version 0.2.0 is not supported, only 0.1.0 is"
+        "negotiation: protocol version 0.3.0 is not supported, only 0.1.0 and 0.2.0 are"
     );
     let of_another_shape = framed(br#"{"version":[7,0,1],"curves":["P-384"]}"#);
     assert_eq!(
@@ -201,7 +202,7 @@ fn another_version_is_refused_by_name() {
 fn proxy_that_gives_up_is_quoted() {
     let json = br#"{"error":"attestation server does not answer\n[SVSM] fake"}"#;
     assert_eq!(
-        words(Proxy::saying([framed(json)])),
+        words(Proxy::saying([framed(json), framed(json)])),
         "negotiation: the proxy gave up and says: attestation server does not answer?[SVSM] fake"
     );
 }
@@ -316,7 +317,7 @@ fn parts_of_another_length_are_refused() {
     }
     for found in [0, 32, 48, 65, 67, 133] {
         let error = PointError::Length {
-            curve: "P-521",
+            curve: Curve::P521,
             expected: 66,
             found,
         };
@@ -340,7 +341,7 @@ fn ephemeral_key_off_the_curve_is_refused() {
     });
     assert_eq!(
         error,
-        AttestError::Decrypt(JweError::Point(PointError::NotOnCurve("P-521")))
+        AttestError::Decrypt(JweError::Point(PointError::NotOnCurve(Curve::P521)))
     );
 }
 
@@ -407,7 +408,7 @@ fn secret_for_another_key_does_not_decrypt() {
 }
 
 #[test]
-fn missing_entropy_is_fatal_before_anything_is_sent() {
+fn missing_entropy_is_fatal_before_evidence_is_made() {
     struct Broken;
     impl Entropy for Broken {
         fn fill(&self, _: &mut [u8]) -> Result<(), EntropyError> {
@@ -420,7 +421,7 @@ fn missing_entropy_is_fatal_before_anything_is_sent() {
         error.to_string(),
         "ephemeral key: the random number generator of the CPU failed its health test"
     );
-    assert!(proxy.requests.is_empty());
+    assert!(proxy.requests.len() < 2);
 }
 
 #[test]
@@ -430,23 +431,18 @@ fn missing_evidence_is_fatal() {
         fn tee(&self) -> Tee {
             Tee::Snp
         }
-        fn evidence(&self, _: &[u8; 64]) -> Result<Evidence, EvidenceError> {
+        fn evidence(&self, _: &ReportData) -> Result<Evidence, EvidenceError> {
             Err(EvidenceError::Platform("the firmware is busy"))
         }
     }
     let mut proxy = Proxy::saying([frame::encode(&negotiation()).unwrap()]);
-    let result = svsm::exec::block_on(attest(
-        &mut proxy,
-        &proxy::LookedAt::new(),
-        &Mute,
-        &some_key(),
-        &Timeouts::default(),
-    ));
+    let any = TrustPolicy::trust_on_first_use();
+    let result = attest_as(&mut proxy, &some_key(), &Mute, &any);
     assert_eq!(
         result.unwrap_err().to_string(),
         "evidence: the platform gave none: the firmware is busy"
     );
-    assert_eq!(proxy.requests, [br#"{"version":[0,1,0],"tee":"snp"}"#]);
+    assert_eq!(proxy.requests, [br#"{"version":[0,2,0],"tee":"snp"}"#]);
 }
 
 #[test]
@@ -455,13 +451,8 @@ fn self_reported_measurement_is_sent() {
         measurement: Some([0xab; 48]),
     };
     let mut proxy = honest(&SECRET);
-    let attested = svsm::exec::block_on(attest(
-        &mut proxy,
-        &proxy::LookedAt::new(),
-        &source,
-        &some_key(),
-        &Timeouts::default(),
-    ));
+    let any = TrustPolicy::trust_on_first_use();
+    let attested = attest_as(&mut proxy, &some_key(), &source, &any);
     assert!(attested.is_ok());
     let request: AttestationRequest = frame::decode(&proxy.requests[1]).unwrap();
     let Evidence::Sample { measurement, .. } = request.evidence else {
@@ -497,16 +488,16 @@ fn every_message() -> Vec<AttestError> {
             found: 41,
         },
         JweError::Point(PointError::Length {
-            curve: "P-521",
+            curve: Curve::P521,
             expected: 66,
             found: 32,
         }),
-        JweError::Point(PointError::NotOnCurve("P-521")),
+        JweError::Point(PointError::NotOnCurve(Curve::P521)),
         JweError::Unwrap,
         JweError::Tag,
     ];
     let rest = [
-        AttestError::Version(UnsupportedVersion(Version(0, 2, 0))),
+        AttestError::Version(UnsupportedVersion(Version(0, 3, 0))),
         AttestError::GivenUp("...".into()),
         AttestError::Entropy(EntropyError::Exhausted),
         AttestError::Evidence(EvidenceError::Platform("...")),

@@ -5,7 +5,9 @@ use libaproxy::frame;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::time::Duration;
-use svsm::attest::{AttestError, Attestation, SampleEvidence, Timeouts, attest};
+use svsm::attest::{
+    AttestError, Attestation, Client, EvidenceSource, SampleEvidence, Timeouts, TrustPolicy,
+};
 use svsm::drivers::stream::ByteStream;
 use svsm::entropy::{Entropy, EntropyError};
 use svsm::exec::block_on;
@@ -154,19 +156,67 @@ pub fn last_elapsed() -> Duration {
     LAST_ELAPSED.get()
 }
 
-/// Attests against `proxy` with sample evidence.
-pub fn attest_with(
+/// No line at all.
+#[derive(Debug)]
+pub struct NoLine;
+
+impl ByteStream for NoLine {
+    fn read_some(&mut self, _: &mut [u8]) -> usize {
+        0
+    }
+
+    fn write_some(&mut self, _: &[u8]) -> usize {
+        0
+    }
+}
+
+/// What became of an attestation whose reporter nobody needs.
+pub type Attested = Result<Attestation<'static, NoLine>, AttestError>;
+
+/// Attests against `proxy` with sample evidence, and takes any server.
+pub fn attest_with(proxy: &mut Proxy<'_>, entropy: &dyn Entropy) -> Attested {
+    let policy = TrustPolicy::trust_on_first_use();
+    attest_as(proxy, entropy, &SampleEvidence::default(), &policy)
+}
+
+/// Attests against `proxy`.
+pub fn attest_as(
     proxy: &mut Proxy<'_>,
     entropy: &dyn Entropy,
-) -> Result<Attestation, AttestError> {
-    let clock = LookedAt::new();
-    let result = block_on(attest(
-        proxy,
-        &clock,
-        &SampleEvidence::default(),
+    evidence: &dyn EvidenceSource,
+    policy: &TrustPolicy,
+) -> Attested {
+    let done = attest_live(proxy, entropy, evidence, policy)?;
+    Ok(Attestation {
+        version: done.version,
+        secret: done.secret,
+        volume: done.volume,
+        server: done.server,
+        ledger: done.ledger,
+        token: done.token,
+        nonce: done.nonce,
+        reporter: None,
+        costs: done.costs,
+    })
+}
+
+/// Attests over `line`, and keeps the reporter.
+pub fn attest_live<S: ByteStream>(
+    line: S,
+    entropy: &dyn Entropy,
+    evidence: &dyn EvidenceSource,
+    policy: &TrustPolicy,
+) -> Result<Attestation<'static, S>, AttestError> {
+    // A reporter goes on using the clock for as long as it likes.
+    let clock: &'static LookedAt = Box::leak(Box::new(LookedAt::new()));
+    let client = Client {
+        clock,
+        evidence,
         entropy,
-        &Timeouts::default(),
-    ));
+        policy,
+        timeouts: Timeouts::default(),
+    };
+    let result = block_on(client.attest(line));
     LAST_ELAPSED.set(clock.elapsed());
     result
 }

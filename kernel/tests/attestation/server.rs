@@ -91,9 +91,10 @@ pub fn tampering<'a>(
     let (mut negotiated, mut released) = (Some(negotiated), Some(released));
     let first: Answer<'a> = Box::new(move |request| {
         let request: NegotiationRequest = frame::decode(request).unwrap();
+        // The offer of 0.2.0, which this server does not understand.
         assert_eq!(
             (request.version, request.tee),
-            (Version::V0_1_0, Tee::Sample)
+            (Version::V0_2_0, Tee::Sample)
         );
         let mut answer = negotiation();
         negotiated.take().expect("asked once")(&mut answer);

@@ -27,7 +27,7 @@ pub enum Code {
     /// What the SVSM sent cannot be used.
     BadRequest,
     /// A report contradicts what the server has stored.
-    Conflict,
+    Ledger,
     /// Anything else at the proxy.
     Internal,
     /// A code this crate has no name for.
@@ -44,7 +44,7 @@ impl Code {
         ("server-unreachable", Self::ServerUnreachable),
         ("server-error", Self::ServerError),
         ("bad-request", Self::BadRequest),
-        ("conflict", Self::Conflict),
+        ("ledger", Self::Ledger),
         ("internal", Self::Internal),
     ];
 

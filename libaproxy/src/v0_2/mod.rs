@@ -21,11 +21,13 @@
 mod binding;
 mod failure;
 mod jwe;
+mod jws;
 mod names;
 mod release;
 mod report;
 mod secret;
 mod signed;
+mod token;
 mod transcript;
 
 pub use crate::v0_1::{Evidence, NegotiationRequest, Tee, Token};
@@ -42,6 +44,7 @@ pub use report::{
 };
 pub use secret::{Identity, SESSION_KEY_LEN, SecretBytes, SessionKey};
 pub use signed::{SIGNED_SECRET_TYPE, SignedPayload, SignedSecret, SignedSecretError};
+pub use token::SignedToken;
 pub use transcript::{TRANSCRIPT_LABEL, Transcript, evidence_digest_input};
 
 use crate::bytes::Base64;

@@ -100,8 +100,8 @@ mod tests {
         let ack = ReportResponse::Ack(sealed.clone());
         assert_eq!(serde_json::to_string(&ack).unwrap(), json);
         assert_eq!(serde_json::from_str::<ReportResponse>(json).unwrap(), ack);
-        let json = r#"{"error":{"code":"conflict","detail":"epoch 7"}}"#;
-        let error = ReportResponse::Error(Failure::new(Code::Conflict, "epoch 7"));
+        let json = r#"{"error":{"code":"ledger","detail":"epoch 7"}}"#;
+        let error = ReportResponse::Error(Failure::new(Code::Ledger, "epoch 7"));
         assert_eq!(serde_json::to_string(&error).unwrap(), json);
         assert_eq!(serde_json::from_str::<ReportResponse>(json).unwrap(), error);
         for bad in ["{}", r#"{"ack":null}"#, r#"{"ack":{},"error":{}}"#] {

@@ -5,6 +5,7 @@
 //! payload `{"secret":<base64url>,"volume":"repository/type/tag","generation":n}`.
 //! Nothing here verifies anything.
 
+use super::jws::Compact;
 use super::names::VolumeName;
 use super::release::MAX_RELEASE;
 use super::secret::{self, SecretBytes};
@@ -16,9 +17,6 @@ use zeroize::Zeroizing;
 
 /// The `typ` of the header.
 pub const SIGNED_SECRET_TYPE: &str = "svsm-secret+jws";
-
-/// The longest header, in characters; the usual one has 264.
-const MAX_HEADER: usize = 2048;
 
 /// Why something that is a signed secret by its `typ` is none that can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -99,16 +97,8 @@ impl<'a> SignedSecret<'a> {
         if !plaintext.starts_with(b"eyJ") {
             return None;
         }
-        let mut parts = plaintext.split(|&byte| byte == b'.');
-        let (Some(header), Some(payload), Some(signature), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return None;
-        };
-        if header.len() > MAX_HEADER {
-            return None;
-        }
-        let json = URL_SAFE_NO_PAD.decode(header).ok()?;
+        let jws = Compact::split(plaintext)?;
+        let json = jws.header_json()?;
         let Type { typ } = serde_json::from_slice(&json).ok()?;
         if typ != SIGNED_SECRET_TYPE {
             return None;
@@ -116,16 +106,10 @@ impl<'a> SignedSecret<'a> {
         if plaintext.len() > MAX_RELEASE {
             return Some(Err(SignedSecretError::TooLong(plaintext.len())));
         }
-        let signed = &plaintext[..header.len() + 1 + payload.len()];
-        Some(Self::read(signed, &json, payload, signature))
+        Some(Self::read(&jws, &json))
     }
 
-    fn read(
-        signed: &'a [u8],
-        header: &[u8],
-        payload: &'a [u8],
-        signature: &[u8],
-    ) -> Result<Self, SignedSecretError> {
+    fn read(jws: &Compact<'a>, header: &[u8]) -> Result<Self, SignedSecretError> {
         let header: Header =
             serde_json::from_slice(header).map_err(|_| SignedSecretError::Header)?;
         let key = (header.jwk.kty, header.jwk.crv);
@@ -133,11 +117,11 @@ impl<'a> SignedSecret<'a> {
             return Err(SignedSecretError::Header);
         }
         Ok(Self {
-            signed,
-            signature: exactly("signature", signature)?,
+            signed: jws.signed,
+            signature: exactly("signature", jws.signature)?,
             x: exactly("key's x", header.jwk.x.as_bytes())?,
             y: exactly("key's y", header.jwk.y.as_bytes())?,
-            payload,
+            payload: jws.payload,
         })
     }
 
