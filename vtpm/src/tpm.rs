@@ -3,10 +3,15 @@
 use alloc::{boxed::Box, vec::Vec};
 
 use crate::{
+    clock,
     crypto::Crypto,
+    da, dispatch,
     environment::Environment,
+    manufacture,
     rc::Rc,
-    storage::Storage,
+    records::{self, Loaded},
+    state::{Ram, Shutdown, State, object::EventState},
+    storage::{Storage, StorageError},
 };
 
 /// Where the state of a TPM that was powered on came from.
@@ -25,7 +30,7 @@ pub enum Origin {
 pub enum PowerOnError {
     /// Storage failed.
     #[error("TPM state: {0}")]
-    Storage(#[from] crate::storage::StorageError),
+    Storage(#[from] StorageError),
     /// A record does not parse, or one is missing; nothing was changed.
     #[error("TPM state: record {0:#010x} is damaged or missing")]
     Damaged(u32),
@@ -42,9 +47,23 @@ pub enum PowerOnError {
 
 /// A TPM.
 pub struct Tpm {
+    state: Box<State>,
     environment: Box<dyn Environment + Send>,
     storage: Box<dyn Storage + Send>,
     crypto: &'static (dyn Crypto + Sync),
+    now_ms: u64,
+    measuring: Option<EventState>,
+}
+
+fn fresh_ram(environment: &mut dyn Environment) -> Result<Ram, PowerOnError> {
+    let mut epoch = [0; 4];
+    environment.random(&mut epoch)?;
+    Ok(Ram {
+        clock_rate: clock::RATE,
+        time_epoch: u32::from_be_bytes(epoch),
+        platform_enabled: true,
+        ..Ram::default()
+    })
 }
 
 impl Tpm {
@@ -53,32 +72,109 @@ impl Tpm {
     /// # Errors
     /// See [`PowerOnError`]; records that are there but damaged are never written over.
     pub fn power_on(
-        environment: Box<dyn Environment + Send>,
-        storage: Box<dyn Storage + Send>,
+        mut environment: Box<dyn Environment + Send>,
+        mut storage: Box<dyn Storage + Send>,
         crypto: &'static (dyn Crypto + Sync),
     ) -> Result<(Self, Origin), PowerOnError> {
-        Ok((Self { environment, storage, crypto }, Origin::Loaded))
+        let loaded = records::load(storage.load()?)?;
+        let origin = match &loaded {
+            Loaded::State(_) => Origin::Loaded,
+            Loaded::Nothing => Origin::Manufactured,
+            Loaded::Interrupted => Origin::ManufacturedAgain,
+        };
+        let mut state = match loaded {
+            Loaded::State(state) => state,
+            Loaded::Nothing | Loaded::Interrupted => {
+                manufacture::run(&mut *environment, &mut *storage, crypto)?
+            }
+        };
+        state.ram = fresh_ram(&mut *environment)?;
+        let now_ms = environment.now_ms();
+        Ok((Self { state, environment, storage, crypto, now_ms, measuring: None }, origin))
     }
 
     /// Power lost and back (`_TPM_Init`): all that is not persistent is gone; a
     /// `TPM2_Startup` must follow.
     ///
     /// # Errors
-    /// When the records cannot be read back.
+    /// When the records cannot be read back; the TPM then still has the state it had.
     pub fn power_cycle(&mut self) -> Result<(), PowerOnError> {
+        let Loaded::State(mut state) = records::load(self.storage.load()?)? else {
+            return Err(PowerOnError::Damaged(records::id::MARKER));
+        };
+        state.ram = fresh_ram(&mut *self.environment)?;
+        self.state = state;
+        self.now_ms = self.environment.now_ms();
+        self.measuring = None;
         Ok(())
     }
 
     /// Runs one command at `locality` and replaces `response` with its answer, which is
     /// always a whole response of 10 to 4096 bytes.
     pub fn execute(&mut self, locality: u8, command: &[u8], response: &mut Vec<u8>) {
-        let _ = (locality, command, response);
+        response.clear();
+        let now_ms = self.environment.now_ms();
+        clock::advance(&mut self.state, now_ms.saturating_sub(self.now_ms));
+        self.now_ms = now_ms;
+        let mut next = self.state.clone();
+        da::heal(&mut next);
+        let outcome = dispatch::run(
+            &mut next,
+            &mut *self.environment,
+            self.crypto,
+            locality,
+            command,
+            response,
+        );
+        let result = match outcome {
+            Ok(()) => self.commit(next),
+            Err(failed) => self.keep_traces(&failed).and(Err(failed.rc)),
+        };
+        if let Err(rc) = result {
+            dispatch::error(rc, response);
+        }
     }
 
-    /// The TPM_ESTABLISHED flag of the PC client interface.
+    fn keep_traces(&mut self, failed: &dispatch::Failed) -> Result<(), Rc> {
+        if failed.traces.is_empty() {
+            return Ok(());
+        }
+        let mut next = self.state.clone();
+        da::heal(&mut next);
+        for trace in &failed.traces {
+            trace.apply(&mut next);
+        }
+        self.commit(next)
+    }
+
+    /// Makes `next` the state once its changed records are durable.
+    fn commit(&mut self, mut next: Box<State>) -> Result<(), Rc> {
+        if self.state.ram.started
+            && matches!(self.state.boots.left, Shutdown::CLEAR | Shutdown::STATE)
+            && next.boots.left == self.state.boots.left
+            && !next.ram.write_orderly
+            && next.outdates_shutdown(&self.state)
+        {
+            next.boots_mut().left = Shutdown::NONE;
+        }
+        let changes = records::changes(&self.state, &next);
+        if !changes.is_empty() {
+            self.storage.commit(&changes).map_err(|error| match error {
+                StorageError::Busy => Rc::NV_RATE,
+                StorageError::Unavailable => Rc::NV_UNAVAILABLE,
+                StorageError::Full => Rc::NV_SPACE,
+            })?;
+        }
+        next.ram.write_orderly = false;
+        next.ram.write_saved = false;
+        self.state = next;
+        Ok(())
+    }
+
+    /// The TPM_ESTABLISHED flag of the PC client interface: a dynamic launch was measured.
     #[must_use]
     pub fn established(&self) -> bool {
-        false
+        self.state.ram.established
     }
 
     /// Clears the TPM_ESTABLISHED flag; only localities 3 and 4 may.
@@ -86,26 +182,38 @@ impl Tpm {
     /// # Errors
     /// `TPM_RC_LOCALITY` from any other locality.
     pub fn reset_established(&mut self, locality: u8) -> Result<(), Rc> {
-        let _ = locality;
+        if !matches!(locality, 3 | 4) {
+            return Err(Rc::LOCALITY);
+        }
+        self.state.ram.established = false;
         Ok(())
     }
 
     /// `_TPM_Hash_Start`: a dynamic root of trust begins to measure.
-    pub fn hash_start(&mut self) {}
-
-    /// `_TPM_Hash_Data`: more of what is measured.
-    pub fn hash_data(&mut self, data: &[u8]) {
-        let _ = data;
+    pub fn hash_start(&mut self) {
+        self.measuring = Some(EventState::new());
     }
 
-    /// `_TPM_Hash_End`: the digest goes into PCR 17 (or PCR 0 before `TPM2_Startup`).
-    pub fn hash_end(&mut self) {}
+    /// `_TPM_Hash_Data`: more of what is measured; ignored outside of a measurement.
+    pub fn hash_data(&mut self, data: &[u8]) {
+        if let Some(event) = &mut self.measuring {
+            event.update(data);
+        }
+    }
+
+    /// `_TPM_Hash_End`: the digest goes into PCR 17, or PCR 0 before `TPM2_Startup`.
+    pub fn hash_end(&mut self) {
+        if let Some(event) = self.measuring.take() {
+            self.state.ram.established = true;
+            self.state.finish_drtm(&event.finish());
+        }
+    }
 
     /// Marshalled `TPMT_PUBLIC` of the RSA-2048 endorsement key (TCG EK Credential Profile,
-    /// template L-1), derived at manufacture.
+    /// template L-1) of the present endorsement seed.
     #[must_use]
     pub fn ek_public(&self) -> &[u8] {
-        &[]
+        &self.state.ek_public
     }
 
     /// Makes a new TPM in place of this one: new seeds, everything else gone. For the owner's
@@ -114,6 +222,11 @@ impl Tpm {
     /// # Errors
     /// See [`PowerOnError`]. An interrupted one is finished by the next power-on.
     pub fn re_manufacture(&mut self) -> Result<(), PowerOnError> {
+        let mut state = manufacture::run(&mut *self.environment, &mut *self.storage, self.crypto)?;
+        state.ram = fresh_ram(&mut *self.environment)?;
+        self.state = state;
+        self.now_ms = self.environment.now_ms();
+        self.measuring = None;
         Ok(())
     }
 }

@@ -1,0 +1,18 @@
+//! TPM2_Certify (Part 3, 18.2).
+
+use super::prelude::*;
+use crate::{attest, signing};
+
+/// Runs the command.
+pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply) -> Result<()> {
+    let extra = params.sized(limit::DIGEST + 2)?;
+    let requested: Scheme = params.read()?;
+    params.end()?;
+    let object = context.object(0).map_err(|_| Rc::TYPE).h(1)?;
+    let key = context.object_or_null(1)?;
+    let scheme = signing::prepare(key.as_deref(), requested, 2, 2)?;
+    let mut info = attest::begin(context, st::ATTEST_CERTIFY, key.as_deref(), &extra);
+    info.sized(&object.name);
+    info.sized(&object.qualified);
+    attest::finish(context, key.as_deref(), scheme, &info, reply)
+}

@@ -1,0 +1,10 @@
+//! TPM2_GetTestResult (Part 3, 10.4).
+
+use super::prelude::*;
+
+/// Runs the command.
+pub fn run(_context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply) -> Result<()> {
+    params.end()?;
+    reply.sized(&[0; 4]).put(&0u32);
+    Ok(())
+}

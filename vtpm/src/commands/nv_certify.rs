@@ -1,0 +1,34 @@
+//! TPM2_NV_Certify (Part 3, 31.16).
+
+use super::prelude::*;
+use crate::{attest, nv, signing};
+
+/// Runs the command.
+pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply) -> Result<()> {
+    let extra = params.sized(limit::DIGEST + 2)?;
+    let requested: Scheme = params.read()?;
+    let size: u16 = params.read()?;
+    let offset: u16 = params.read()?;
+    params.end()?;
+    let key = context.object_or_null(0)?;
+    let scheme = signing::prepare(key.as_deref(), requested, 1, 2)?;
+    let index = nv::check_read(context, context.handle(1), context.handle(2))?;
+    ensure(usize::from(size) <= limit::NV_BUFFER, Rc::VALUE).p(3)?;
+    let name = index.public.name();
+    let whole = size == 0 && offset == 0;
+    let tag = if whole { st::ATTEST_NV_DIGEST } else { st::ATTEST_NV };
+    let contents = if whole {
+        let hash = scheme.hash().unwrap_or(index.public.name_alg);
+        crypto::hash(hash, &[&index.data])
+    } else {
+        ensure(offset <= index.public.size, Rc::NV_RANGE)?;
+        nv::slice(index, offset, size)?.to_vec()
+    };
+    let mut info = attest::begin(context, tag, key.as_deref(), &extra);
+    info.sized(&name);
+    if !whole {
+        info.put(&offset);
+    }
+    info.sized(&contents);
+    attest::finish(context, key.as_deref(), scheme, &info, reply)
+}

@@ -1,0 +1,14 @@
+//! TPM2_PolicyPassword (Part 3, 23.18): the same digest as TPM2_PolicyAuthValue.
+
+use super::prelude::*;
+use crate::policy;
+
+/// Runs the command.
+pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Reply) -> Result<()> {
+    params.end()?;
+    let session = context.policy(0)?;
+    policy::extend(session, 0x16B, &[]);
+    session.policy.auth_value = false;
+    session.policy.password = true;
+    Ok(())
+}
