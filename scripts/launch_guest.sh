@@ -6,6 +6,8 @@
 #   --native             platform without isolation, any stock QEMU (default where
 #                        this is no SNP host)
 #   --aproxy SOCKET      UNIX socket on which aproxy listens (COM3)
+#   --guestlink SOCKET   UNIX socket to make, for SVSM calls from the host (COM4);
+#                        for a kernel with the feature guestlink
 #   --state IMAGE        block device for the SVSM's state; repeatable, order kept
 #   --qemu PATH          QEMU to use (default: qemu-system-x86_64)
 #   --igvm FILE          boot image of an SNP guest (default: bin/coconut-qemu.igvm);
@@ -35,7 +37,7 @@ usage_error() {
     exit 64
 }
 
-platform=auto qemu=qemu-system-x86_64 accel=auto aproxy='' image='' memory='' log='' dry_run=''
+platform=auto qemu=qemu-system-x86_64 accel=auto aproxy='' guestlink='' image='' memory='' log='' dry_run=''
 seconds=0
 igvm=$top/bin/coconut-qemu.igvm
 kernel=$top/bin/svsm-native.elf
@@ -44,10 +46,11 @@ extra=()
 
 while [ $# -gt 0 ]; do
     case $1 in
-    --aproxy | --state | --qemu | --igvm | --kernel | --image | --accel | --memory | --log | --timeout)
+    --aproxy | --guestlink | --state | --qemu | --igvm | --kernel | --image | --accel | --memory | --log | --timeout)
         [ $# -ge 2 ] || usage_error "$1 needs a value"
         ;;&
     --aproxy) aproxy=$2 ;;
+    --guestlink) guestlink=$2 ;;
     --state) states+=("$2") ;;
     --qemu) qemu=$2 ;;
     --igvm) igvm=$2 ;;
@@ -138,6 +141,9 @@ if [ $platform = native ]; then
         -cpu max -m "${memory:-256}" -kernel "$kernel"
         -serial chardev:console -device isa-serial,index=2,chardev=proxy
         -device isa-debug-exit,iobase=0xf4,iosize=0x04)
+    [ -z "$guestlink" ] ||
+        cmd+=(-chardev "socket,id=guestlink,path=$(quoted "$guestlink"),server=on,wait=off"
+            -device isa-serial,index=3,chardev=guestlink)
     # The flushes the guest asks for reach the file, so committed state survives
     # a crash of the host too.
     cache=writeback
@@ -151,6 +157,7 @@ if [ $platform = native ]; then
     fi
 else
     file_for --igvm "$igvm"
+    [ -z "$guestlink" ] || usage_error "--guestlink is for the native platform; an image for SNP hosts has no such line"
     memory=${memory:-8G}
     cmd+=(-M "q35,confidential-guest-support=sev0,memory-backend=ram0,igvm-cfg=igvm0,x-svsm-virtio-mmio=on,accel=kvm"
         -cpu EPYC-v4 -m "$memory"

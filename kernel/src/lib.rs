@@ -34,6 +34,9 @@ pub mod bench;
 pub mod protocols;
 pub mod services;
 
+#[cfg(feature = "guestlink")]
+pub mod guestlink;
+
 pub mod boot;
 pub mod console;
 pub mod fatal;

@@ -4,6 +4,10 @@
 mod attestation;
 #[cfg(feature = "bench")]
 mod bench;
+#[cfg(feature = "guestlink")]
+mod serve;
+#[cfg(any(feature = "guestlink", feature = "vtpm", feature = "uefivars"))]
+mod services;
 #[cfg(feature = "cocoonfs")]
 mod storage;
 
@@ -58,6 +62,12 @@ enum Stop {
     #[cfg(feature = "cocoonfs")]
     #[error("{0}")]
     Key(#[from] crate::persistence::KeyError),
+    #[cfg(any(feature = "guestlink", feature = "vtpm", feature = "uefivars"))]
+    #[error(transparent)]
+    Services(#[from] services::ServiceStop),
+    #[cfg(feature = "guestlink")]
+    #[error(transparent)]
+    Link(#[from] crate::guestlink::LinkError),
     #[cfg(feature = "bench")]
     #[error(transparent)]
     Bench(#[from] crate::bench::BenchError),
@@ -103,6 +113,17 @@ fn boot(info: &'static BootInfo, platform: &'static dyn Platform) -> Result<(), 
     )?;
     #[cfg(feature = "bench")]
     bench::run(&machine, || storage::open(&machine, &secret).ok()?, volume)?;
+    #[cfg(any(feature = "guestlink", feature = "vtpm", feature = "uefivars"))]
+    {
+        #[cfg(feature = "bench")]
+        let volume = storage::open(&machine, &secret)?;
+        let volume = storage::share(volume);
+        let services = services::start(&machine, volume.as_ref())?;
+        report_use(&machine);
+        #[cfg(feature = "guestlink")]
+        serve::run(&machine, &services, volume.as_deref())?;
+    }
+    #[cfg(not(any(feature = "guestlink", feature = "vtpm", feature = "uefivars")))]
     report_use(&machine);
     Ok(())
 }

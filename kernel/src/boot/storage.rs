@@ -3,6 +3,8 @@
 use super::Machine;
 use crate::attest::Secret;
 use crate::persistence::{self, CocoonVolume, FormatPolicy, KeyError, Volume as _, VolumeKey};
+#[cfg(any(feature = "guestlink", feature = "vtpm", feature = "uefivars"))]
+use alloc::sync::Arc;
 
 /// Opens the first block device whose image belongs to the secret. Without one the
 /// boot goes on, and what is kept is lost at the next.
@@ -23,4 +25,10 @@ pub(super) fn count_boot(volume: Option<&CocoonVolume>) {
         // Whatever fails here is tried again before the next use of the volume.
         let _ = volume.settle();
     }
+}
+
+/// The volume for several services at once.
+#[cfg(any(feature = "guestlink", feature = "vtpm", feature = "uefivars"))]
+pub(super) fn share(volume: Option<CocoonVolume>) -> Option<Arc<dyn persistence::Volume>> {
+    volume.map(|volume| Arc::new(volume) as _)
 }

@@ -10,6 +10,8 @@ use crate::platform::PortIo;
 pub const COM1: u16 = 0x3f8;
 /// COM3: the attestation proxy.
 pub const COM3: u16 = 0x3e8;
+/// COM4: the guest link.
+pub const COM4: u16 = 0x2e8;
 
 /// Bytes that the transmit FIFO takes when it is empty.
 const FIFO_SIZE: usize = 16;
