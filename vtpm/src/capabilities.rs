@@ -5,9 +5,8 @@ use alloc::vec::Vec;
 
 use crate::{
     constants::{alg, limit},
-    crypto::HashAlg,
     pcr,
-    state::{Shutdown, State},
+    state::State,
     table::COMMANDS,
 };
 
@@ -165,16 +164,4 @@ pub fn pcr_properties() -> Vec<(u32, u32)> {
         (0x14, pcr::AUTH),
     ]);
     all
-}
-
-/// The banks in the order in which a selection lists them.
-#[must_use]
-pub fn banks() -> &'static [HashAlg] {
-    HashAlg::ALL
-}
-
-/// Did the TPM stop in order?
-#[must_use]
-pub fn is_orderly(left: u8) -> bool {
-    matches!(left, Shutdown::CLEAR | Shutdown::STATE)
 }

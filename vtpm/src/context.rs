@@ -4,7 +4,7 @@ use alloc::{sync::Arc, vec::Vec};
 
 use crate::{
     auth::SessionUse,
-    constants::{alg, ht, limit, rh},
+    constants::{alg, ht, rh},
     crypto::{self, Bytes, Crypto, CryptoError, HashAlg},
     environment::Environment,
     rc::{Rc, Result},
@@ -242,10 +242,4 @@ pub fn cipher_mode(id: u16) -> Result<crypto::CipherMode> {
         alg::ECB => crypto::CipherMode::Ecb,
         _ => return Err(Rc::MODE),
     })
-}
-
-/// Is there room for `size` more bytes of a saved context?
-#[must_use]
-pub fn fits_context(size: usize) -> bool {
-    size <= limit::CONTEXT
 }

@@ -139,7 +139,7 @@ impl State {
 ///
 /// # Errors
 /// `TPM_RC_NV_AUTHORIZATION`, `TPM_RC_NV_LOCKED`, `TPM_RC_NV_UNINITIALIZED`
-pub fn check_read(context: &Context<'_>, auth: u32, handle: u32) -> Result<&NvIndex> {
+pub fn check_read<'a>(context: &'a Context<'_>, auth: u32, handle: u32) -> Result<&'a NvIndex> {
     let index = context.state.nv_index(handle).ok_or(Rc::HANDLE)?;
     ensure(!index.public.has(nva::READLOCKED), Rc::NV_LOCKED)?;
     let allowed = match auth {

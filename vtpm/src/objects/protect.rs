@@ -9,7 +9,7 @@ use crate::{
     crypto::{self, Bytes, CipherMode, Crypto, HashAlg, ct_eq},
     rc::{Rc, Result, ensure},
     state::object::Object,
-    wire::{Marshal, Put, Reader, Unmarshal, algorithms::SymDef, public::Sensitive},
+    wire::{Put, Reader, Unmarshal, algorithms::SymDef, public::Sensitive},
 };
 
 const BLOCK: usize = 16;
@@ -190,12 +190,4 @@ pub fn from_duplicate(
     let rest = reader.left();
     ensure(ct_eq(integrity, &crypto::hash(hash, &[rest, name])), Rc::INTEGRITY)?;
     read_sensitive(rest)
-}
-
-/// Bytes of a `TPM2B`.
-#[must_use]
-pub fn sized(value: &impl Marshal) -> Vec<u8> {
-    let mut out = Vec::new();
-    out.sized_of(value);
-    out
 }

@@ -134,8 +134,14 @@ impl<T: Encode + Copy + Default, const N: usize> Encode for [T; N] {
 }
 
 /// A list, for element types that are no bytes.
-#[derive(Clone, Default, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct List<T>(pub Vec<T>);
+
+impl<T> Default for List<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
 
 impl<T: Encode> Encode for List<T> {
     fn encode(&self, out: &mut Vec<u8>) {
