@@ -1,10 +1,14 @@
-//! What the server was told at start: the expected launch measurement, the secret, the policy.
+//! What a server for one volume was told at start, and the values that appear on the command line.
 
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
 use thiserror::Error;
 use zeroize::Zeroizing;
+
+use crate::volume::{self, Volume};
 
 /// Shortest secret that the SVSM accepts as a CocoonFs root key, in bytes.
 pub const SVSM_MIN_SECRET: usize = 32;
@@ -32,7 +36,8 @@ pub enum ValueError {
 }
 
 /// A launch measurement: the SHA-384 launch digest (AMD SEV-SNP ABI, section 8.17.2), 48 bytes.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Measurement(pub [u8; Self::SIZE]);
 
 impl Measurement {
@@ -51,6 +56,20 @@ impl FromStr for Measurement {
         let mut digest = [0; Self::SIZE];
         hex::decode_to_slice(text, &mut digest).map_err(|_| ValueError::NotHex)?;
         Ok(Self(digest))
+    }
+}
+
+impl TryFrom<String> for Measurement {
+    type Error = ValueError;
+
+    fn try_from(text: String) -> Result<Self, ValueError> {
+        text.parse()
+    }
+}
+
+impl From<Measurement> for String {
+    fn from(measurement: Measurement) -> Self {
+        measurement.to_string()
     }
 }
 
@@ -87,6 +106,15 @@ impl Secret {
     }
 }
 
+/// In constant time for secrets of the same length.
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for Secret {}
+
 impl FromStr for Secret {
     type Err = ValueError;
 
@@ -104,7 +132,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Which evidence earns the secret.
+/// Which evidence earns the secret of the one volume.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     /// The only launch measurement that is accepted; `None` accepts every one.
@@ -115,7 +143,7 @@ pub struct Policy {
     pub insecure_no_snp_signature: bool,
 }
 
-/// Everything the server needs to know.
+/// One volume, [`volume::DEFAULT_NAME`], without a ledger.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// What must be shown.
@@ -125,33 +153,17 @@ pub struct Config {
 }
 
 impl Config {
-    /// One line per setting that weakens the server, for its log at start.
-    pub(crate) fn warnings(&self) -> Vec<String> {
-        let mut lines = Vec::new();
-        if self.policy.measurement.is_none() {
-            lines
-                .push("no --measurement given: any launch measurement earns the secret".to_owned());
+    /// The volume as the server keeps it: without a ledger, so it may always be formatted.
+    pub fn volume(&self) -> Volume {
+        Volume {
+            allow_format: true,
+            ..Volume::new(volume::Policy {
+                measurements: self.policy.measurement.into_iter().collect(),
+                allow_sample: self.policy.allow_sample,
+                insecure_no_snp_signature: self.policy.insecure_no_snp_signature,
+                ..volume::Policy::default()
+            })
         }
-        if self.policy.allow_sample {
-            lines.push(
-                "--allow-sample: sample evidence proves nothing, anyone can get the secret"
-                    .to_owned(),
-            );
-        }
-        if self.policy.insecure_no_snp_signature {
-            lines.push(
-                "--insecure-no-snp-signature: report signatures are not verified, anyone can get \
-                 the secret"
-                    .to_owned(),
-            );
-        }
-        if self.secret.as_bytes().len() < SVSM_MIN_SECRET {
-            lines.push(format!(
-                "the secret has {} bytes: an SVSM refuses fewer than {SVSM_MIN_SECRET}",
-                self.secret.as_bytes().len()
-            ));
-        }
-        lines
     }
 }
 

@@ -1,37 +1,23 @@
-//! Does this evidence earn the secret?
+//! What does this evidence say, and is it bound to its session?
 //!
-//! Evidence is accepted only if it is bound to the key and the challenge of its own session, shows
-//! the expected launch measurement, and is of a kind that the policy allows.
-//!
-//! `snp` evidence is a raw report whose signature this version does not verify; it is therefore
-//! refused unless a development option says otherwise. `sample` evidence has no signature at all.
+//! Evidence becomes [`Claims`] only if it is bound to the key and the challenge of its own session and
+//! passes every check that does not depend on a volume. `sample` evidence has no signature; its claims
+//! are words.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use kbs_types::Tee;
 use serde::Deserialize;
 use serde_json::Value;
-use sha2::{Digest, Sha512};
 use thiserror::Error;
 
-use crate::config::{Measurement, Policy};
+use crate::binding::{Binding, Bound};
+use crate::claims::{self, Claims, SnpClaims};
 use crate::snp::{Report, ReportError};
-use crate::tee_key::TeeKey;
 
 /// Why evidence was refused.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum EvidenceError {
-    /// `sample` without `--allow-sample`.
-    #[error(
-        "sample evidence proves nothing and is not allowed: start kbs-test with --allow-sample"
-    )]
-    SampleNotAllowed,
-    /// `snp` without the development option.
-    #[error(
-        "snp evidence is not accepted: this version does not verify report signatures (for \
-         development only: --insecure-no-snp-signature)"
-    )]
-    SnpNotVerified,
     /// A kind of evidence nobody here can read.
     #[error("evidence of this tee is not supported, only snp and sample are")]
     Unsupported,
@@ -44,27 +30,6 @@ pub enum EvidenceError {
     /// Evidence of another session, or for another key.
     #[error("REPORT_DATA does not bind the public key and the challenge of this session")]
     NotBound,
-    /// Another program was launched.
-    #[error("launch measurement not as expected")]
-    Measurement {
-        /// What `--measurement` says.
-        expected: Measurement,
-        /// What the evidence says, if it says anything.
-        found: Option<Measurement>,
-    },
-}
-
-impl EvidenceError {
-    /// The documented three lines about a measurement that does not match.
-    pub(crate) fn measurement_lines(&self) -> Option<String> {
-        let Self::Measurement { expected, found } = self else {
-            return None;
-        };
-        let found = found.map_or_else(|| "none".to_owned(), |m| m.to_string());
-        Some(format!(
-            "{self}\nexpected:\"{expected}\"\nfound:\"{found}\""
-        ))
-    }
 }
 
 /// `primary_evidence` of tee `sample`.
@@ -85,57 +50,52 @@ struct SnpEvidence {
     report: String,
 }
 
-/// What REPORT_DATA has to be: SHA-512 over the key's coordinates x and y in fixed width and the
-/// challenge.
-pub fn report_data(key: &TeeKey, nonce: &[u8]) -> [u8; 64] {
-    Sha512::new()
-        .chain_update(key.x())
-        .chain_update(key.y())
-        .chain_update(nonce)
-        .finalize()
-        .into()
-}
-
-/// Checks evidence of `tee` against `policy` and the session's REPORT_DATA. Returns the measurement it
-/// shows; `sample` evidence may show none.
+/// Reads evidence of `tee` and checks that it follows `bound`. Tells how.
 pub fn verify(
-    policy: &Policy,
     tee: Tee,
     evidence: &Value,
-    expected_report_data: &[u8; 64],
-) -> Result<Option<Measurement>, EvidenceError> {
-    let (report_data, found) = match tee {
-        Tee::Sample if !policy.allow_sample => return Err(EvidenceError::SampleNotAllowed),
-        Tee::Snp if !policy.insecure_no_snp_signature => return Err(EvidenceError::SnpNotVerified),
-        Tee::Sample => read_sample(evidence)?,
-        Tee::Snp => read_snp(evidence)?,
-        _ => return Err(EvidenceError::Unsupported),
-    };
-    if report_data != expected_report_data {
-        return Err(EvidenceError::NotBound);
-    }
-    match policy.measurement {
-        Some(expected) if found != Some(expected) => {
-            Err(EvidenceError::Measurement { expected, found })
-        }
-        _ => Ok(found),
+    bound: &Bound,
+) -> Result<(Claims, Binding), EvidenceError> {
+    match tee {
+        Tee::Sample => read_sample(evidence, bound),
+        Tee::Snp => read_snp(evidence, bound),
+        _ => Err(EvidenceError::Unsupported),
     }
 }
 
-fn read_sample(evidence: &Value) -> Result<(Vec<u8>, Option<Measurement>), EvidenceError> {
+fn read_sample(evidence: &Value, bound: &Bound) -> Result<(Claims, Binding), EvidenceError> {
     let evidence = SampleEvidence::deserialize(evidence).map_err(malformed)?;
-    let measurement = evidence
-        .measurement
-        .map(|text| text.parse())
-        .transpose()
-        .map_err(malformed)?;
-    Ok((decode("report_data", &evidence.report_data)?, measurement))
+    let report_data = decode("report_data", &evidence.report_data)?;
+    let binding = bound
+        .of_sample(&report_data)
+        .ok_or(EvidenceError::NotBound)?;
+    let text = evidence.measurement.unwrap_or_default();
+    let measurement = match text.as_str() {
+        "" => None,
+        text => Some(text.parse().map_err(malformed)?),
+    };
+    let digest = claims::sample_digest(&report_data, &text);
+    Ok((Claims::sample(measurement, digest), binding))
 }
 
-fn read_snp(evidence: &Value) -> Result<(Vec<u8>, Option<Measurement>), EvidenceError> {
+fn read_snp(evidence: &Value, bound: &Bound) -> Result<(Claims, Binding), EvidenceError> {
     let evidence = SnpEvidence::deserialize(evidence).map_err(malformed)?;
-    let report = Report::parse(&decode("snp-report", &evidence.report)?)?;
-    Ok((report.report_data.to_vec(), Some(report.measurement)))
+    let raw = decode("snp-report", &evidence.report)?;
+    let report = Report::parse(&raw)?;
+    let binding = bound
+        .of_report(&report.report_data)
+        .ok_or(EvidenceError::NotBound)?;
+    let claims = Claims {
+        measurement: Some(report.measurement),
+        evidence_digest: claims::report_digest(&raw),
+        snp: Some(SnpClaims {
+            verified: false,
+            policy_allows_smt: report.policy_allows_smt,
+            tcb: report.tcb,
+            chip_id: report.chip_id,
+        }),
+    };
+    Ok((claims, binding))
 }
 
 fn decode(member: &str, text: &str) -> Result<Vec<u8>, EvidenceError> {
@@ -151,18 +111,21 @@ fn malformed(e: impl std::fmt::Display) -> EvidenceError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snp::tests::raw_report;
+    use crate::binding::tests::{NONCE, NONCE_TEXT};
+    use crate::binding::{key_and_nonce, runtime_data};
+    use crate::config::Measurement;
+    use crate::snp::report::tests::raw_report;
+    use crate::tee_key::TeeKey;
     use crate::tee_key::tests::key_pair;
     use serde_json::json;
+    use sha2::{Digest, Sha384};
 
-    const BOUND: [u8; 64] = [9; 64];
+    fn key() -> TeeKey {
+        key_pair(1).1
+    }
 
-    fn policy(measurement: Option<u8>) -> Policy {
-        Policy {
-            measurement: measurement.map(|b| Measurement([b; 48])),
-            allow_sample: true,
-            insecure_no_snp_signature: true,
-        }
+    fn bound() -> Bound {
+        Bound::new(&key(), &NONCE, NONCE_TEXT, false)
     }
 
     fn sample(report_data: &[u8], measurement: Option<&str>) -> Value {
@@ -178,104 +141,63 @@ mod tests {
     }
 
     #[test]
-    fn evidence_needs_permission() {
-        let none = Policy::default();
-        let s = verify(&none, Tee::Sample, &sample(&BOUND, None), &BOUND);
-        assert_eq!(s, Err(EvidenceError::SampleNotAllowed));
-        let s = verify(&none, Tee::Snp, &snp(&raw_report(&BOUND, &[1; 48])), &BOUND);
-        assert_eq!(s, Err(EvidenceError::SnpNotVerified));
-        let s = verify(&policy(None), Tee::Tdx, &sample(&BOUND, None), &BOUND);
-        assert_eq!(s, Err(EvidenceError::Unsupported));
-    }
-
-    #[test]
     fn evidence_of_another_session_is_refused() {
-        let mut other = BOUND;
+        let mut other = key_and_nonce(&key(), &NONCE);
         other[63] ^= 1;
-        for report_data in [&other[..], &BOUND[..63], &[]] {
-            let s = verify(
-                &policy(None),
-                Tee::Sample,
-                &sample(report_data, None),
-                &BOUND,
-            );
-            assert_eq!(s, Err(EvidenceError::NotBound));
+        for report_data in [&other[..], &other[..63], &[]] {
+            let e = verify(Tee::Sample, &sample(report_data, None), &bound()).unwrap_err();
+            assert_eq!(e, EvidenceError::NotBound);
         }
         let raw = raw_report(&other, &[1; 48]);
-        let s = verify(&policy(None), Tee::Snp, &snp(&raw), &BOUND);
-        assert_eq!(s, Err(EvidenceError::NotBound));
+        let e = verify(Tee::Snp, &snp(&raw), &bound()).unwrap_err();
+        assert_eq!(e, EvidenceError::NotBound);
     }
 
     #[test]
-    fn expected_measurement_is_accepted() {
-        let found = Some(Measurement([1; 48]));
-        let upper = hex::encode_upper([1; 48]);
-        let s = verify(
-            &policy(Some(1)),
-            Tee::Sample,
-            &sample(&BOUND, Some(&upper)),
-            &BOUND,
-        );
-        assert_eq!(s, Ok(found));
-        let raw = raw_report(&BOUND, &[1; 48]);
-        assert_eq!(
-            verify(&policy(Some(1)), Tee::Snp, &snp(&raw), &BOUND),
-            Ok(found)
-        );
-        assert_eq!(
-            verify(&policy(None), Tee::Snp, &snp(&raw), &BOUND),
-            Ok(found)
-        );
-        let s = verify(&policy(None), Tee::Sample, &sample(&BOUND, None), &BOUND);
-        assert_eq!(s, Ok(None));
+    fn measurement_of_a_sample_is_read_in_either_case() {
+        let data = runtime_data(&key(), NONCE_TEXT);
+        let upper = hex::encode_upper([0xab; 48]);
+        let (claims, binding) =
+            verify(Tee::Sample, &sample(&data, Some(&upper)), &bound()).unwrap();
+        assert_eq!(binding, Binding::RuntimeData);
+        assert_eq!(claims.measurement, Some(Measurement([0xab; 48])));
+        // The digest covers the text as it was written.
+        let signed = [b"sample\0", &data[..], upper.as_bytes()].concat();
+        assert_eq!(claims.evidence_digest, *Sha384::digest(signed));
+        let (claims, _) = verify(Tee::Sample, &sample(&data, None), &bound()).unwrap();
+        assert_eq!(claims.measurement, None);
     }
 
     #[test]
-    fn other_measurement_is_refused_and_both_are_shown() {
-        let raw = raw_report(&BOUND, &[2; 48]);
-        let e = verify(&policy(Some(1)), Tee::Snp, &snp(&raw), &BOUND).unwrap_err();
-        let lines = e.measurement_lines().unwrap();
-        let (expected, found) = ("01".repeat(48), "02".repeat(48));
-        assert_eq!(
-            lines,
-            format!(
-                "launch measurement not as expected\nexpected:\"{expected}\"\nfound:\"{found}\""
-            )
-        );
-    }
-
-    #[test]
-    fn absent_measurement_does_not_match() {
-        let e = verify(&policy(Some(1)), Tee::Sample, &sample(&BOUND, None), &BOUND).unwrap_err();
-        assert!(e.measurement_lines().unwrap().ends_with("found:\"none\""));
+    fn report_says_what_it_says() {
+        let raw = raw_report(&key_and_nonce(&key(), &NONCE), &[1; 48]);
+        let (claims, binding) = verify(Tee::Snp, &snp(&raw), &bound()).unwrap();
+        assert_eq!(binding, Binding::KeyAndNonce);
+        assert_eq!(claims.measurement, Some(Measurement([1; 48])));
+        assert_eq!(claims.evidence_digest, *Sha384::digest(&raw));
+        assert!(!claims.snp.unwrap().verified);
     }
 
     #[test]
     fn malformed_evidence_is_refused() {
+        let data = key_and_nonce(&key(), &NONCE);
         let not_base64 = json!({"svn": "1", "report_data": "%"});
         for (tee, bad) in [
             (Tee::Sample, json!(null)),
             (Tee::Sample, json!([])),
             (Tee::Sample, json!({"svn": 1, "report_data": ""})),
             (Tee::Sample, not_base64),
-            (Tee::Sample, sample(&BOUND, Some("0102"))),
+            (Tee::Sample, sample(&data, Some("0102"))),
             (Tee::Snp, json!({"report": ""})),
             (Tee::Snp, json!({"snp-report": [1, 2]})),
             (Tee::Snp, json!({"snp-report": "AQI"})),
         ] {
-            let e = verify(&policy(None), tee, &bad, &BOUND).unwrap_err();
+            let e = verify(tee, &bad, &bound()).unwrap_err();
             assert!(matches!(e, EvidenceError::Malformed(_)), "{bad}: {e}");
         }
-        let e = verify(&policy(None), Tee::Snp, &snp(&[0; 7]), &BOUND).unwrap_err();
+        let e = verify(Tee::Snp, &snp(&[0; 7]), &bound()).unwrap_err();
         assert_eq!(e, EvidenceError::Report(ReportError::Size(7)));
-    }
-
-    #[test]
-    fn report_data_covers_key_and_challenge() {
-        let (one, two) = (key_pair(1).1, key_pair(2).1);
-        assert_ne!(report_data(&one, &[0; 32]), report_data(&two, &[0; 32]));
-        assert_ne!(report_data(&one, &[0; 32]), report_data(&one, &[1; 32]));
-        let whole = Sha512::digest([&one.x()[..], &one.y()[..], &[0; 32]].concat());
-        assert_eq!(report_data(&one, &[0; 32]), *whole);
+        let e = verify(Tee::Tdx, &json!({}), &bound()).unwrap_err();
+        assert_eq!(e, EvidenceError::Unsupported);
     }
 }

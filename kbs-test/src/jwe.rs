@@ -9,23 +9,42 @@ use aes_gcm::{Aes256Gcm, Nonce, Tag};
 use aes_kw::KwAes256;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use p521::ecdh::{EphemeralSecret, SharedSecret, diffie_hellman};
-use p521::elliptic_curve::Generate;
-use p521::elliptic_curve::sec1::ToSec1Point;
-use p521::{PublicKey, SecretKey};
+use p521::elliptic_curve::ecdh::{EphemeralSecret, diffie_hellman};
+use p521::elliptic_curve::sec1::{FromSec1Point, ModulusSize, ToSec1Point};
+use p521::elliptic_curve::{
+    AffinePoint, CurveArithmetic, FieldBytesSize, Generate, PublicKey, SecretKey,
+};
 use rand_core::TryCryptoRng;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::tee_key::{ALG, COORDINATE, CURVE, TeeKey};
+use crate::tee_key::{ALG, Curve, Point, TeeKey};
 
 const ENC: &str = "A256GCM";
 const KEY_SIZE: usize = 32;
 const WRAPPED_SIZE: usize = KEY_SIZE + aes_kw::IV_LEN;
 const IV_SIZE: usize = 12;
 const TAG_SIZE: usize = 16;
+
+/// The curves as types, for code that is the same on all of them.
+pub trait NamedCurve: CurveArithmetic {
+    /// Which one it is.
+    const CURVE: Curve;
+}
+
+impl NamedCurve for p256::NistP256 {
+    const CURVE: Curve = Curve::P256;
+}
+
+impl NamedCurve for p384::NistP384 {
+    const CURVE: Curve = Curve::P384;
+}
+
+impl NamedCurve for p521::NistP521 {
+    const CURVE: Curve = Curve::P521;
+}
 
 /// Why a secret could not be sealed.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -82,26 +101,52 @@ struct Epk {
     y: String,
 }
 
+/// The sender's half of a key agreement: the protected header with the ephemeral key, and the key
+/// encryption key.
+struct Agreement {
+    protected: String,
+    kek: Zeroizing<[u8; KEY_SIZE]>,
+}
+
+fn agree<C, R>(recipient: &PublicKey<C>, rng: &mut R) -> Result<Agreement, SealError>
+where
+    C: NamedCurve,
+    AffinePoint<C>: FromSec1Point<C> + ToSec1Point<C>,
+    FieldBytesSize<C>: ModulusSize,
+    R: TryCryptoRng,
+{
+    let ephemeral =
+        EphemeralSecret::<C>::try_generate_from_rng(rng).map_err(|_| SealError::Random)?;
+    let z = ephemeral.diffie_hellman(recipient);
+    let epk = ephemeral.public_key().to_sec1_point(false);
+    Ok(Agreement {
+        protected: encode_header(C::CURVE, &epk.as_bytes()[1..]),
+        kek: key_encryption_key(z.raw_secret_bytes()),
+    })
+}
+
 /// Encrypts `secret` so that only the owner of `recipient` can read it.
 pub fn seal<R: TryCryptoRng>(
     recipient: &TeeKey,
     secret: &[u8],
     rng: &mut R,
 ) -> Result<Jwe, SealError> {
-    let ephemeral = EphemeralSecret::try_generate_from_rng(rng).map_err(|_| SealError::Random)?;
+    let Agreement { protected, kek } = match recipient.point() {
+        Point::P256(key) => agree(key, rng)?,
+        Point::P384(key) => agree(key, rng)?,
+        Point::P521(key) => agree(key, rng)?,
+    };
     let mut cek = Zeroizing::new([0; KEY_SIZE]);
     let mut iv = [0; IV_SIZE];
     rng.try_fill_bytes(&mut *cek)
         .and_then(|()| rng.try_fill_bytes(&mut iv))
         .map_err(|_| SealError::Random)?;
 
-    let kek = key_encryption_key(&ephemeral.diffie_hellman(recipient.point()));
     let mut wrapped = [0; WRAPPED_SIZE];
     KwAes256::new((&*kek).into())
         .wrap_key(&*cek, &mut wrapped)
         .map_err(|_| SealError::Cipher)?;
 
-    let protected = encode_header(&ephemeral.public_key());
     let mut buffer = Zeroizing::new(secret.to_vec());
     let tag = Aes256Gcm::new((&*cek).into())
         .encrypt_inout_detached(
@@ -122,21 +167,34 @@ pub fn seal<R: TryCryptoRng>(
 
 /// Decrypts what [`seal`] or another KBS made for the owner of `key`: the receiving side, for tests
 /// and tools.
-pub fn open(key: &SecretKey, jwe: &Jwe) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+pub fn open<C>(key: &SecretKey<C>, jwe: &Jwe) -> Result<Zeroizing<Vec<u8>>, OpenError>
+where
+    C: NamedCurve,
+    AffinePoint<C>: FromSec1Point<C> + ToSec1Point<C>,
+    FieldBytesSize<C>: ModulusSize,
+{
     let header: Header = serde_json::from_slice(&decode(&jwe.protected, "protected")?)
         .map_err(|_| OpenError::Malformed("protected"))?;
-    if header.alg != ALG || header.enc != ENC || header.epk.crv != CURVE || header.epk.kty != "EC" {
+    if header.alg != ALG
+        || header.enc != ENC
+        || header.epk.crv != C::CURVE.name()
+        || header.epk.kty != "EC"
+    {
         return Err(OpenError::Algorithm);
     }
-    let x = decode_exactly::<COORDINATE>(&header.epk.x, "epk.x")?;
-    let y = decode_exactly::<COORDINATE>(&header.epk.y, "epk.y")?;
-    let epk = PublicKey::from_sec1_bytes(&[&[4], &x[..], &y[..]].concat())
+    let x = decode(&header.epk.x, "epk.x")?;
+    let y = decode(&header.epk.y, "epk.y")?;
+    if x.len() != C::CURVE.width() || y.len() != C::CURVE.width() {
+        return Err(OpenError::Malformed("epk"));
+    }
+    let epk = PublicKey::<C>::from_sec1_bytes(&[&[4], &x[..], &y[..]].concat())
         .map_err(|_| OpenError::Malformed("epk"))?;
     let wrapped = decode_exactly::<WRAPPED_SIZE>(&jwe.encrypted_key, "encrypted_key")?;
     let iv = decode_exactly::<IV_SIZE>(&jwe.iv, "iv")?;
     let tag = decode_exactly::<TAG_SIZE>(&jwe.tag, "tag")?;
 
-    let kek = key_encryption_key(&diffie_hellman(key.to_nonzero_scalar(), epk.as_affine()));
+    let z = diffie_hellman(key.to_nonzero_scalar(), epk.as_affine());
+    let kek = key_encryption_key(z.raw_secret_bytes());
     let mut cek = Zeroizing::new([0; KEY_SIZE]);
     KwAes256::new((&*kek).into())
         .unwrap_key(&wrapped, &mut *cek)
@@ -156,11 +214,11 @@ pub fn open(key: &SecretKey, jwe: &Jwe) -> Result<Zeroizing<Vec<u8>>, OpenError>
 
 /// Concat KDF (NIST SP 800-56A) as RFC 7518, section 4.6.2 uses it: one round of SHA-256, PartyUInfo
 /// and PartyVInfo empty, no SuppPrivInfo.
-fn key_encryption_key(z: &SharedSecret) -> Zeroizing<[u8; KEY_SIZE]> {
+fn key_encryption_key(z: &[u8]) -> Zeroizing<[u8; KEY_SIZE]> {
     let length = |n: usize| u32::try_from(n).unwrap_or(u32::MAX).to_be_bytes();
     let digest = Sha256::new()
         .chain_update(1u32.to_be_bytes())
-        .chain_update(z.raw_secret_bytes())
+        .chain_update(z)
         .chain_update(length(ALG.len()))
         .chain_update(ALG)
         .chain_update(length(0))
@@ -170,13 +228,13 @@ fn key_encryption_key(z: &SharedSecret) -> Zeroizing<[u8; KEY_SIZE]> {
     Zeroizing::new(digest.into())
 }
 
-fn encode_header(epk: &PublicKey) -> String {
-    let sec1 = epk.to_sec1_point(false);
-    let (x, y) = sec1.as_bytes()[1..].split_at(COORDINATE);
+fn encode_header(curve: Curve, coordinates: &[u8]) -> String {
+    let (x, y) = coordinates.split_at(curve.width());
     // `alg` and `enc` first, then the members of `epk` in alphabetical order: some clients
     // re-serialise the header that way for the additional authenticated data.
     let json = format!(
-        r#"{{"alg":"{ALG}","enc":"{ENC}","epk":{{"crv":"{CURVE}","kty":"EC","x":"{}","y":"{}"}}}}"#,
+        r#"{{"alg":"{ALG}","enc":"{ENC}","epk":{{"crv":"{}","kty":"EC","x":"{}","y":"{}"}}}}"#,
+        curve.name(),
         BASE64_URL_SAFE_NO_PAD.encode(x),
         BASE64_URL_SAFE_NO_PAD.encode(y)
     );
@@ -198,15 +256,15 @@ fn decode_exactly<const N: usize>(text: &str, part: &'static str) -> Result<[u8;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tee_key::tests::{CountingRng, key_pair};
+    use crate::tee_key::tests::{CountingRng, key_pair, p256_pair, p384_pair};
 
     /// A response of a real KBS (Trustee) to a key with the private scalar 0x2222.
-    fn trustee() -> (SecretKey, Jwe) {
-        let mut d = [0; COORDINATE];
-        d[COORDINATE - 2..].copy_from_slice(&[0x22, 0x22]);
+    fn trustee() -> (p521::SecretKey, Jwe) {
+        let mut d = [0; 66];
+        d[64..].copy_from_slice(&[0x22, 0x22]);
         let json = include_str!("../tests/vectors/trustee-jwe-p521.json");
         (
-            SecretKey::from_slice(&d).unwrap(),
+            p521::SecretKey::from_slice(&d).unwrap(),
             serde_json::from_str(json).unwrap(),
         )
     }
@@ -228,6 +286,21 @@ mod tests {
         );
         let other = open(&key_pair(3).0, &jwe).unwrap_err();
         assert_eq!(other, OpenError::Authentication);
+    }
+
+    #[test]
+    fn every_curve_seals_and_opens() {
+        let rng = &mut CountingRng::new(4);
+        let (secret, key) = p256_pair(1);
+        assert_eq!(
+            **open(&secret, &seal(&key, b"256", rng).unwrap()).unwrap(),
+            *b"256"
+        );
+        let (secret, key) = p384_pair(1);
+        let jwe = seal(&key, b"384", rng).unwrap();
+        assert_eq!(**open(&secret, &jwe).unwrap(), *b"384");
+        let other_curve = open(&p256_pair(1).0, &jwe).unwrap_err();
+        assert_eq!(other_curve, OpenError::Algorithm);
     }
 
     #[test]

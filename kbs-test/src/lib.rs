@@ -14,14 +14,26 @@
 #![warn(missing_docs)]
 
 mod api;
+pub mod audit;
+pub mod binding;
+pub mod claims;
 pub mod cli;
 pub mod config;
 pub mod error;
 pub mod evidence;
+pub mod fault;
 pub mod jwe;
+pub mod jws;
+pub mod ledger;
 pub mod log;
+pub mod release;
 pub mod server;
 pub mod session;
 pub mod snp;
+pub mod static_key;
+pub mod store;
 pub mod tee_key;
+pub mod tls;
 mod token;
+pub mod transcript;
+pub mod volume;

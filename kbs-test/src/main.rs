@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    match kbs_test::cli::run(kbs_test::cli::Args::parse()) {
+    match kbs_test::cli::run(kbs_test::cli::Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("kbs-test: {e:#}");

@@ -9,20 +9,30 @@ use std::time::Duration;
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::api;
+use crate::audit::Audit;
 use crate::config::Config;
+use crate::fault::Fault;
 use crate::log::Log;
+use crate::store::{Store, StoreError};
+use crate::tls::Tls;
+use crate::volume::VolumeName;
 
 /// How many connections are served at once; more wait in the listener's queue.
 const MAX_CONNECTIONS: usize = 128;
 
 /// How long a client may take to send the header of its next request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long requests under way may take to end when the server stops.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
 
 /// Pause after a failed accept, which happens when the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -38,27 +48,65 @@ pub struct BindError {
     source: io::Error,
 }
 
+/// Everything a server works with.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Its volumes and its key.
+    pub store: Arc<Store>,
+    /// Messages for people.
+    pub log: Log,
+    /// Records for auditors.
+    pub audit: Audit,
+    /// Speak TLS.
+    pub tls: Option<Tls>,
+    /// A test wants it to end somewhere.
+    pub fault: Option<Fault>,
+}
+
+impl Setup {
+    /// A server for these volumes that writes no audit log.
+    pub fn new(store: Store, log: Log) -> Self {
+        Self {
+            store: Arc::new(store),
+            log,
+            audit: Audit::default(),
+            tls: None,
+            fault: None,
+        }
+    }
+
+    /// A server for one volume, the default one, that forgets everything when it ends.
+    pub fn in_memory(config: &Config, log: Log) -> Result<Self, StoreError> {
+        let store = Store::in_memory()?;
+        store.write(|tables| {
+            let name = VolumeName::default();
+            tables.put_volume(&name, &config.volume())?;
+            tables.put_secret(&name, &config.secret)
+        })?;
+        Ok(Self::new(store, log))
+    }
+}
+
 /// A server that has its port but does not serve yet.
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     router: Router,
+    tls: Option<Tls>,
     log: Log,
 }
 
 impl Server {
     /// Takes the port. Port 0 picks a free one, see [`Server::local_addr`].
-    pub async fn bind(address: SocketAddr, config: Config, log: Log) -> Result<Self, BindError> {
+    pub async fn bind(address: SocketAddr, setup: Setup) -> Result<Self, BindError> {
         let failed = |source| BindError { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
-        for warning in config.warnings() {
-            log.event(&format!("warning: {warning}"));
-        }
         Ok(Self {
             address: listener.local_addr().map_err(failed)?,
             listener,
-            router: api::router(config, log.clone()),
-            log,
+            log: setup.log.clone(),
+            tls: setup.tls.clone(),
+            router: api::router(setup),
         })
     }
 
@@ -67,8 +115,24 @@ impl Server {
         self.address
     }
 
-    /// Serves until the future is dropped.
-    pub async fn run(self) {
+    /// The address as a URL without a trailing slash.
+    pub fn url(&self) -> String {
+        let scheme = self.tls.as_ref().map_or("http", |_| "https");
+        format!("{scheme}://{}", self.address)
+    }
+
+    /// Serves until `stop` is ready; requests that are under way then have [`STOP_LIMIT`] to end.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let connections = GracefulShutdown::new();
+        tokio::select! {
+            () = self.accept(&connections) => {}
+            () = stop => {}
+        }
+        // Who takes longer is cut off.
+        let _ = tokio::time::timeout(STOP_LIMIT, connections.shutdown()).await;
+    }
+
+    async fn accept(self, connections: &GracefulShutdown) {
         let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         // The semaphore is never closed.
         while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
@@ -80,47 +144,67 @@ impl Server {
                     continue;
                 }
             };
-            let service = TowerToHyperService::new(self.router.clone());
+            let router = self.router.clone();
+            let watcher = connections.watcher();
+            let tls = self.tls.clone();
             tokio::spawn(async move {
                 // A connection that breaks or stalls concerns its client only.
-                let _ = http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(HEADER_TIMEOUT)
-                    .serve_connection(TokioIo::new(stream), service)
-                    .await;
+                match tls {
+                    None => serve(stream, router, watcher).await,
+                    Some(tls) => {
+                        let handshake = tokio::time::timeout(HEADER_TIMEOUT, tls.accept(stream));
+                        if let Ok(Ok(stream)) = handshake.await {
+                            serve(stream, router, watcher).await;
+                        }
+                    }
+                }
                 drop(permit);
             });
         }
     }
 }
 
+async fn serve<S>(stream: S, router: Router, watcher: Watcher)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let _ = watcher.watch(connection).await;
+}
+
 /// A server in a thread of its own, for tests in the same process. Stops when dropped.
 pub struct Running {
-    address: SocketAddr,
+    url: String,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Running {
-    /// Starts a server on a free port of the loopback interface.
+    /// Starts a server for one volume on a free port of the loopback interface.
     pub fn start(config: Config, log: Log) -> io::Result<Self> {
+        Self::with(Setup::in_memory(&config, log).map_err(io::Error::other)?)
+    }
+
+    /// Starts a server on a free port of the loopback interface.
+    pub fn with(setup: Setup) -> io::Result<Self> {
         let runtime = runtime()?;
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let server = runtime
-            .block_on(Server::bind(any, config, log))
+            .block_on(Server::bind(any, setup))
             .map_err(io::Error::other)?;
-        let address = server.local_addr();
+        let url = server.url();
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || {
-            runtime.block_on(async {
-                tokio::select! {
-                    () = server.run() => {}
-                    _ = stopped => {}
-                }
-            });
+            runtime.block_on(server.run(async {
+                // Dropping the sender stops the server too.
+                let _ = stopped.await;
+            }));
         });
         Ok(Self {
-            address,
+            url,
             stop: Some(stop),
             thread: Some(thread),
         })
@@ -128,7 +212,7 @@ impl Running {
 
     /// The address as a URL without a trailing slash.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.url.clone()
     }
 }
 

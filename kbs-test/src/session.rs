@@ -12,8 +12,10 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use kbs_types::Tee;
 use rand_core::TryCryptoRng;
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use crate::claims::Claims;
 use crate::tee_key::TeeKey;
 
 /// Name of the cookie that carries the session id.
@@ -71,10 +73,37 @@ impl SessionId {
     }
 }
 
+impl SessionId {
+    /// Identifies the session in the database, which does not hold what the cookie is: SHA-256.
+    pub fn digest(&self) -> [u8; 32] {
+        Sha256::digest(&self.0).into()
+    }
+}
+
 impl fmt::Debug for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SessionId(redacted)")
     }
+}
+
+/// Which exchange between SVSM and server a session carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exchange {
+    /// The plain KBS protocol: the answer is the secret and nothing else.
+    Plain,
+    /// 0.2.0: the answer is signed and carries the ledger.
+    Authenticated,
+}
+
+/// Accepted evidence.
+#[derive(Clone, Debug)]
+pub struct Attested {
+    /// The session's challenge.
+    pub challenge: Challenge,
+    /// The key to encrypt to.
+    pub key: TeeKey,
+    /// What the evidence says.
+    pub claims: Claims,
 }
 
 /// A challenge as it was sent, in standard padded base64, and for what.
@@ -84,6 +113,8 @@ pub struct Challenge {
     pub number: u64,
     /// The kind of evidence that was announced.
     pub tee: Tee,
+    /// Which exchange was asked for.
+    pub exchange: Exchange,
     /// 32 random bytes.
     pub nonce: [u8; NONCE_SIZE],
 }
@@ -98,7 +129,7 @@ impl Challenge {
 enum State {
     Challenged,
     Verifying,
-    Attested(Box<TeeKey>),
+    Attested(Box<(TeeKey, Claims)>),
 }
 
 struct Session {
@@ -120,6 +151,7 @@ impl Sessions {
         &mut self,
         now: Instant,
         tee: Tee,
+        exchange: Exchange,
         rng: &mut R,
     ) -> Result<(SessionId, Challenge), SessionError> {
         self.open.retain(|_, session| session.expires > now);
@@ -134,6 +166,7 @@ impl Sessions {
         let challenge = Challenge {
             number: self.last_number,
             tee,
+            exchange,
             nonce,
         };
         let id = SessionId(hex::encode(id));
@@ -162,15 +195,16 @@ impl Sessions {
         }
     }
 
-    /// Records that the evidence of `id` was accepted and binds `key`.
+    /// Records that the evidence of `id` was accepted, what it says, and that it binds `key`.
     pub fn accept(
         &mut self,
         now: Instant,
         id: &SessionId,
         key: TeeKey,
+        claims: Claims,
     ) -> Result<(), SessionError> {
         let session = self.live(now, id)?;
-        session.state = State::Attested(Box::new(key));
+        session.state = State::Attested(Box::new((key, claims)));
         Ok(())
     }
 
@@ -187,19 +221,22 @@ impl Sessions {
         }
     }
 
-    /// Ends an attested session and hands out the key to encrypt to, with the session's number.
-    pub fn take_key(
-        &mut self,
-        now: Instant,
-        id: &SessionId,
-    ) -> Result<(u64, TeeKey), SessionError> {
+    /// Ends an attested session and hands out what it may be given for.
+    pub fn take(&mut self, now: Instant, id: &SessionId) -> Result<Attested, SessionError> {
         self.attested(now, id)?;
         match self.open.remove(id) {
             Some(Session {
-                state: State::Attested(key),
+                state: State::Attested(evidence),
                 challenge,
                 ..
-            }) => Ok((challenge.number, *key)),
+            }) => {
+                let (key, claims) = *evidence;
+                Ok(Attested {
+                    challenge,
+                    key,
+                    claims,
+                })
+            }
             _ => Err(SessionError::Unknown),
         }
     }
@@ -218,9 +255,16 @@ mod tests {
     use super::*;
     use crate::tee_key::tests::{CountingRng, key_pair};
 
+    fn claims() -> Claims {
+        Claims::sample(None, [0; 48])
+    }
+
     fn opened(sessions: &mut Sessions, now: Instant) -> SessionId {
         let rng = &mut CountingRng::new(sessions.last_number as u8);
-        sessions.open(now, Tee::Sample, rng).unwrap().0
+        sessions
+            .open(now, Tee::Sample, Exchange::Plain, rng)
+            .unwrap()
+            .0
     }
 
     #[test]
@@ -236,12 +280,12 @@ mod tests {
     fn key_comes_out_once_and_only_after_acceptance() {
         let (mut s, now) = (Sessions::default(), Instant::now());
         let id = opened(&mut s, now);
-        assert_eq!(s.take_key(now, &id).unwrap_err(), SessionError::NotAttested);
+        assert_eq!(s.take(now, &id).unwrap_err(), SessionError::NotAttested);
         s.take_challenge(now, &id).unwrap();
-        assert_eq!(s.take_key(now, &id).unwrap_err(), SessionError::NotAttested);
-        s.accept(now, &id, key_pair(1).1).unwrap();
-        assert!(s.take_key(now, &id).is_ok());
-        assert_eq!(s.take_key(now, &id).unwrap_err(), SessionError::Unknown);
+        assert_eq!(s.take(now, &id).unwrap_err(), SessionError::NotAttested);
+        s.accept(now, &id, key_pair(1).1, claims()).unwrap();
+        assert!(s.take(now, &id).is_ok());
+        assert_eq!(s.take(now, &id).unwrap_err(), SessionError::Unknown);
     }
 
     #[test]
@@ -249,11 +293,8 @@ mod tests {
         let (mut s, now) = (Sessions::default(), Instant::now());
         let (one, two) = (opened(&mut s, now), opened(&mut s, now));
         s.take_challenge(now, &one).unwrap();
-        s.accept(now, &one, key_pair(1).1).unwrap();
-        assert_eq!(
-            s.take_key(now, &two).unwrap_err(),
-            SessionError::NotAttested
-        );
+        s.accept(now, &one, key_pair(1).1, claims()).unwrap();
+        assert_eq!(s.take(now, &two).unwrap_err(), SessionError::NotAttested);
     }
 
     #[test]
@@ -273,11 +314,16 @@ mod tests {
         let (mut s, now) = (Sessions::default(), Instant::now());
         let mut rng = CountingRng::new(0);
         for _ in 0..MAX_SESSIONS {
-            s.open(now, Tee::Sample, &mut rng).unwrap();
+            s.open(now, Tee::Sample, Exchange::Plain, &mut rng).unwrap();
         }
-        let full = s.open(now, Tee::Sample, &mut rng).unwrap_err();
+        let full = s
+            .open(now, Tee::Sample, Exchange::Plain, &mut rng)
+            .unwrap_err();
         assert_eq!(full, SessionError::Full);
-        assert!(s.open(now + LIFETIME, Tee::Sample, &mut rng).is_ok());
+        assert!(
+            s.open(now + LIFETIME, Tee::Sample, Exchange::Plain, &mut rng)
+                .is_ok()
+        );
         assert_eq!(s.open.len(), 1);
     }
 }

@@ -1,60 +1,70 @@
 //! The token in the answer to accepted evidence.
 //!
-//! An Unsecured JWT (RFC 7519, section 6): `alg` is `none` and there is no signature, because the
-//! server has no signing key. It tells a reader what was appraised; nobody may rely on it, and this
-//! server takes the session cookie, never the token.
+//! A JWT (RFC 7519) signed with ES384 by the server's static key. It says what was appraised, for
+//! which challenge and which key, so that who knows the server's key can check it. This server itself
+//! takes the session cookie, never the token.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::config::Measurement;
+use crate::claims::Claims;
+use crate::jws;
 use crate::session::{Challenge, LIFETIME};
+use crate::static_key::StaticKey;
+use crate::tee_key::TeeKey;
 
-pub(crate) fn unsecured(
+/// The token for accepted evidence.
+pub(crate) fn signed(
+    server: &StaticKey,
     challenge: &Challenge,
-    measurement: Option<Measurement>,
+    key: &TeeKey,
+    claims: &Claims,
     now: SystemTime,
 ) -> String {
     let issued = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let claims = json!({
+    // The canonical form is JSON; null would only say that this was no longer true.
+    let jwk: Value = serde_json::from_str(&key.canonical_jwk()).unwrap_or_default();
+    let payload = json!({
         "iss": "kbs-test",
         "iat": issued,
         "exp": issued + LIFETIME.as_secs(),
         "nonce": challenge.encoded(),
         "tee": challenge.tee.to_string(),
-        "measurement": measurement.map(|m| m.to_string()),
+        "measurement": claims.measurement.map(|m| m.to_string()),
+        "tee-pubkey": jwk,
     });
-    let header = json!({"alg": "none", "typ": "JWT"});
-    format!(
-        "{}.{}.",
-        BASE64_URL_SAFE_NO_PAD.encode(header.to_string()),
-        BASE64_URL_SAFE_NO_PAD.encode(claims.to_string())
-    )
+    jws::sign(server, "JWT", payload.to_string().as_bytes())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Measurement;
+    use crate::session::Exchange;
+    use crate::tee_key::tests::p384_pair;
     use std::time::Duration;
 
     #[test]
-    fn token_says_what_was_appraised_and_has_no_signature() {
+    fn token_says_what_was_appraised_and_is_signed() {
         let challenge = Challenge {
             number: 1,
             tee: kbs_types::Tee::Sample,
+            exchange: Exchange::Plain,
             nonce: [0; 32],
         };
+        let server = StaticKey::generate().unwrap();
+        let claims = Claims::sample(Some(Measurement([1; 48])), [0; 48]);
         let now = UNIX_EPOCH + Duration::from_secs(1000);
-        let token = unsecured(&challenge, Some(Measurement([1; 48])), now);
-        let parts: Vec<_> = token.split('.').collect();
-        assert_eq!((parts.len(), parts[2]), (3, ""));
-        let claims = BASE64_URL_SAFE_NO_PAD.decode(parts[1]).unwrap();
-        let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
+        let token = signed(&server, &challenge, &p384_pair(1).1, &claims, now);
+        let payload = jws::verify(server.spki(), &token).unwrap();
+        let claims: Value = serde_json::from_slice(&payload).unwrap();
         assert_eq!(claims["exp"], 1300);
         assert_eq!(claims["tee"], "sample");
+        assert_eq!(claims["nonce"], challenge.encoded());
         assert_eq!(claims["measurement"], "01".repeat(48));
+        assert_eq!(claims["tee-pubkey"]["crv"], "P-384");
+        let stranger = StaticKey::generate().unwrap();
+        assert!(jws::verify(stranger.spki(), &token).is_err());
     }
 }

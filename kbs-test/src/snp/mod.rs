@@ -1,0 +1,5 @@
+//! SEV-SNP reports.
+
+pub mod report;
+
+pub use report::{REPORT_SIZE, Report, ReportError};
