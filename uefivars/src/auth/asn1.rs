@@ -1,6 +1,6 @@
 //! Walking through DER.
 
-use der::asn1::{AnyRef, ObjectIdentifier};
+use der::asn1::AnyRef;
 use der::{Decode, Header, Reader, SliceReader, Tag, TagNumber, Tagged};
 
 use super::AuthError;
@@ -28,8 +28,33 @@ impl<'a> Element<'a> {
         Elements::new(self.expect(tag)?)
     }
 
-    pub fn oid(self) -> Result<ObjectIdentifier, AuthError> {
-        Ok(ObjectIdentifier::from_der(self.raw)?)
+    /// The contents of an OBJECT IDENTIFIER, to be compared with
+    /// [`ObjectIdentifier::as_bytes`](der::asn1::ObjectIdentifier::as_bytes).
+    pub fn oid(self) -> Result<&'a [u8], AuthError> {
+        let oid = self.expect(Tag::ObjectIdentifier)?;
+        // Base 128 with a flag for "more follows": the last byte has none, and no number
+        // begins with a zero digit.
+        let ends = oid.last().is_some_and(|last| last & 0x80 == 0);
+        let mut begins = true;
+        for byte in oid {
+            if begins && *byte == 0x80 {
+                return Err(AuthError::Malformed);
+            }
+            begins = byte & 0x80 == 0;
+        }
+        if ends {
+            Ok(oid)
+        } else {
+            Err(AuthError::Malformed)
+        }
+    }
+
+    /// The contents of an INTEGER: at least one byte, and not more than it needs.
+    pub fn integer(self) -> Result<&'a [u8], AuthError> {
+        match self.expect(Tag::Integer)? {
+            [] | [0, 0..=0x7f, ..] | [0xff, 0x80..=0xff, ..] => Err(AuthError::Malformed),
+            integer => Ok(integer),
+        }
     }
 
     /// The bytes of a BIT STRING of whole bytes.
@@ -118,9 +143,7 @@ pub fn context_primitive(number: u32) -> Tag {
 }
 
 /// The algorithm of an AlgorithmIdentifier, and its parameters.
-pub fn algorithm(
-    element: Element<'_>,
-) -> Result<(ObjectIdentifier, Option<Element<'_>>), AuthError> {
+pub fn algorithm(element: Element<'_>) -> Result<(&[u8], Option<Element<'_>>), AuthError> {
     let mut inside = element.inside(Tag::Sequence)?;
     let oid = inside.element()?.oid()?;
     let parameters = if inside.is_finished() {

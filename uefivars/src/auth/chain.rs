@@ -18,7 +18,7 @@ pub fn to_anchor<'a>(
     let mut current = leaf;
     let mut below = 0;
     for depth in 0..MAX_DEPTH {
-        if current.has_unknown_critical() {
+        if current.has_unknown() {
             return Err(AuthError::CertificateUse);
         }
         if let Some(anchor) = anchors.clone().find(|anchor| anchor.raw == current.raw) {
@@ -52,7 +52,7 @@ pub fn to_top<'a>(
     let mut current = leaf;
     let mut below = 0;
     for depth in 0..MAX_DEPTH {
-        if current.has_unknown_critical() {
+        if current.has_unknown() {
             return Err(AuthError::CertificateUse);
         }
         if current.is_self_issued() {
@@ -100,7 +100,7 @@ fn step(
     issuer: &Certificate<'_>,
     below: usize,
 ) -> Result<(), AuthError> {
-    if !issuer.may_issue(below) || issuer.has_unknown_critical() {
+    if !issuer.may_issue(below) || issuer.has_unknown() {
         return Err(AuthError::CertificateUse);
     }
     subject.verify_by(issuer)

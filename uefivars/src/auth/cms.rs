@@ -43,20 +43,22 @@ pub enum DigestAlgorithm {
 }
 
 impl DigestAlgorithm {
-    fn of(oid: ObjectIdentifier) -> Option<Self> {
+    fn of(oid: &[u8]) -> Option<Self> {
         const SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.1");
         const SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.2");
         const SHA512: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.3");
-        match oid {
-            SHA256 => Some(Self::Sha256),
-            SHA384 => Some(Self::Sha384),
-            SHA512 => Some(Self::Sha512),
-            _ => None,
-        }
+        [
+            (SHA256, Self::Sha256),
+            (SHA384, Self::Sha384),
+            (SHA512, Self::Sha512),
+        ]
+        .into_iter()
+        .find(|(known, _)| known.as_bytes() == oid)
+        .map(|(_, digest)| digest)
     }
 
     /// The digest in a signature algorithm with RSA or ECDSA.
-    pub(super) fn of_signature(oid: ObjectIdentifier) -> Option<Self> {
+    pub(super) fn of_signature(oid: &[u8]) -> Option<Self> {
         const ALGORITHMS: [(ObjectIdentifier, DigestAlgorithm); 6] = [
             (
                 ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.11"),
@@ -85,7 +87,7 @@ impl DigestAlgorithm {
         ];
         ALGORITHMS
             .iter()
-            .find(|(known, _)| *known == oid)
+            .find(|(known, _)| known.as_bytes() == oid)
             .map(|(_, digest)| *digest)
     }
 
@@ -154,7 +156,7 @@ pub struct SignedData<'a> {
     digest: DigestAlgorithm,
     signer: SignerId<'a>,
     attributes: Option<&'a [u8]>,
-    algorithm: ObjectIdentifier,
+    algorithm: &'a [u8],
     signature: &'a [u8],
 }
 
@@ -175,7 +177,7 @@ impl<'a> SignedData<'a> {
         let mut fields = outer.inside(Tag::Sequence)?;
         let mut first = fields.element()?;
         if first.tag == Tag::ObjectIdentifier {
-            if first.oid()? != SIGNED_DATA {
+            if first.oid()? != SIGNED_DATA.as_bytes() {
                 return Err(AuthError::Malformed);
             }
             let content = fields.element()?.expect(context(0))?;
@@ -204,7 +206,11 @@ impl<'a> SignedData<'a> {
             return Err(AuthError::SignerCount);
         }
         for certificate in Elements::new(certificates)? {
-            certificate?;
+            let certificate = certificate?;
+            // Other kinds may be in the set; they sign nothing here.
+            if certificate.tag == Tag::Sequence {
+                Certificate::parse(certificate.raw)?;
+            }
         }
         Self::parse_signer(signer, digests, certificates)
     }
@@ -223,7 +229,7 @@ impl<'a> SignedData<'a> {
             let mut parts = id.inside(Tag::Sequence)?;
             let name = parts.element()?;
             name.expect(Tag::Sequence)?;
-            let serial = parts.element()?.expect(Tag::Integer)?;
+            let serial = parts.element()?.integer()?;
             parts.end()?;
             SignerId::Issuer {
                 name: name.raw,
@@ -262,7 +268,6 @@ impl<'a> SignedData<'a> {
             while !rest.is_empty() {
                 let element = Elements::new(rest).and_then(|mut all| all.element()).ok()?;
                 rest = &rest[element.raw.len()..];
-                // Other kinds of certificates may be in the set; they sign nothing here.
                 if let Ok(certificate) = Certificate::parse(element.raw) {
                     return Some(certificate);
                 }
@@ -329,8 +334,9 @@ impl<'a> SignedData<'a> {
     ) -> Result<(), AuthError> {
         let key = signer.key()?;
         if matches!(key, PublicKey::Rsa(_)) {
-            let known =
-                self.algorithm == RSA_ENCRYPTION || RSA_WITH_DIGEST.contains(&self.algorithm);
+            let known = core::iter::once(&RSA_ENCRYPTION)
+                .chain(&RSA_WITH_DIGEST)
+                .any(|known| known.as_bytes() == self.algorithm);
             if !known {
                 return Err(AuthError::SignatureAlgorithm);
             }
@@ -349,7 +355,7 @@ impl<'a> SignedData<'a> {
 
 /// Version numbers are there, and say nothing that the rest does not.
 fn version(element: Element<'_>) -> Result<(), AuthError> {
-    match element.expect(Tag::Integer)?.len() {
+    match element.integer()?.len() {
         1..=4 => Ok(()),
         _ => Err(AuthError::Malformed),
     }
@@ -365,20 +371,16 @@ fn check_attributes(attributes: &[u8], digest: &Digest) -> Result<(), AuthError>
         let oid = fields.element()?.oid()?;
         let mut values = fields.element()?.inside(Tag::Set)?;
         fields.end()?;
-        match oid {
-            CONTENT_TYPE => {
-                content_types += 1;
-                values.element()?.oid()?;
-                values.end()?;
+        if oid == CONTENT_TYPE.as_bytes() {
+            content_types += 1;
+            values.element()?.oid()?;
+            values.end()?;
+        } else if oid == MESSAGE_DIGEST.as_bytes() {
+            digests += 1;
+            if values.element()?.expect(Tag::OctetString)? != digest.bytes() {
+                return Err(AuthError::BadSignature);
             }
-            MESSAGE_DIGEST => {
-                digests += 1;
-                if values.element()?.expect(Tag::OctetString)? != digest.bytes() {
-                    return Err(AuthError::BadSignature);
-                }
-                values.end()?;
-            }
-            _ => {}
+            values.end()?;
         }
     }
     if content_types == 1 && digests == 1 {

@@ -14,6 +14,33 @@ pub fn same(a: &[u8], b: &[u8]) -> bool {
     a == b || same_parts(a, b).unwrap_or(false)
 }
 
+/// Checks that this is a name, and that its strings hold what they say.
+pub fn check(name: &[u8]) -> Result<(), AuthError> {
+    for part in whole(name)?.inside(Tag::Sequence)? {
+        for attribute in part?.inside(Tag::Set)? {
+            let mut attribute = attribute?.inside(Tag::Sequence)?;
+            attribute.element()?.oid()?;
+            let value = attribute.element()?;
+            attribute.end()?;
+            let broken = match value.tag {
+                Tag::Utf8String => core::str::from_utf8(value.value).is_err(),
+                Tag::BmpString => !value.value.len().is_multiple_of(2),
+                Tag::BitString => value.value.first().is_none_or(|unused| *unused > 7),
+                Tag::PrintableString
+                | Tag::Ia5String
+                | Tag::TeletexString
+                | Tag::NumericString
+                | Tag::Sequence => false,
+                _ => true,
+            };
+            if broken {
+                return Err(AuthError::Malformed);
+            }
+        }
+    }
+    Ok(())
+}
+
 fn same_parts(a: &[u8], b: &[u8]) -> Result<bool, AuthError> {
     let mut a = whole(a)?.inside(Tag::Sequence)?;
     let mut b = whole(b)?.inside(Tag::Sequence)?;
@@ -56,9 +83,7 @@ impl Text {
     fn of(tag: Tag) -> Option<Self> {
         match tag {
             Tag::Utf8String => Some(Self::Utf8),
-            Tag::PrintableString | Tag::Ia5String | Tag::TeletexString | Tag::VisibleString => {
-                Some(Self::Latin1)
-            }
+            Tag::PrintableString | Tag::Ia5String | Tag::TeletexString => Some(Self::Latin1),
             Tag::BmpString => Some(Self::Bmp),
             _ => None,
         }

@@ -22,8 +22,8 @@ impl<'a> RsaKey<'a> {
     /// Reads an RSAPublicKey (RFC 8017, appendix A.1.1).
     pub fn parse(key: &'a [u8]) -> Result<Self, AuthError> {
         let mut parts = whole(key)?.inside(Tag::Sequence)?;
-        let modulus = unsigned(parts.element()?.expect(Tag::Integer)?)?;
-        let exponent = unsigned(parts.element()?.expect(Tag::Integer)?)?;
+        let modulus = unsigned(parts.element()?.integer()?)?;
+        let exponent = unsigned(parts.element()?.integer()?)?;
         parts.end()?;
         let bits = modulus.len() * 8 - modulus.first().map_or(0, |b| b.leading_zeros() as usize);
         let exponent = exponent

@@ -7,6 +7,7 @@ use super::AuthError;
 use super::asn1::{Element, Elements, algorithm, context, context_primitive, whole};
 use super::cms::{Digest, DigestAlgorithm};
 use super::ec::EcKey;
+use super::names;
 use super::rsa::RsaKey;
 
 const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
@@ -63,7 +64,8 @@ pub struct Certificate<'a> {
     pub issuer: &'a [u8],
     pub subject: &'a [u8],
     key: Element<'a>,
-    algorithm: Element<'a>,
+    /// Of the signature: inside the part that is signed, and outside.
+    algorithms: [Element<'a>; 2],
     signature: &'a [u8],
     pub subject_key_id: Option<&'a [u8]>,
     pub authority_key_id: Option<&'a [u8]>,
@@ -79,8 +81,8 @@ struct Usage {
     path_length: Option<u32>,
     /// Key usage: may sign certificates or not.
     signs_certificates: Option<bool>,
-    /// There is a critical extension that is not understood.
-    unknown_critical: bool,
+    /// There is a critical extension that is not understood, or one that is damaged.
+    unknown: bool,
 }
 
 impl<'a> Certificate<'a> {
@@ -92,30 +94,29 @@ impl<'a> Certificate<'a> {
         let mut outer = whole(raw)?.inside(Tag::Sequence)?;
         let tbs = outer.element()?;
         let outer_algorithm = outer.element()?;
+        algorithm(outer_algorithm)?;
         let signature = outer.element()?.bits()?;
         outer.end()?;
 
         let mut fields = tbs.inside(Tag::Sequence)?;
         let version = match fields.optional(context(0))? {
-            Some(version) => whole(version.value)?.expect(Tag::Integer)?,
+            Some(version) => whole(version.value)?.integer()?,
             None => &[0],
         };
-        let serial = fields.element()?.expect(Tag::Integer)?;
-        let algorithm = fields.element()?;
+        let serial = fields.element()?.integer()?;
+        let inner_algorithm = fields.element()?;
+        algorithm(inner_algorithm)?;
         let issuer = fields.element()?;
-        fields.element()?.expect(Tag::Sequence)?;
+        check_validity(fields.element()?)?;
         let subject = fields.element()?;
         let key = fields.element()?;
         fields.optional(context_primitive(1))?;
         fields.optional(context_primitive(2))?;
         let extensions = fields.optional(context(3))?;
         fields.end()?;
-        if algorithm.raw != outer_algorithm.raw {
-            return Err(AuthError::Malformed);
-        }
-        for part in [issuer, subject, key] {
-            part.expect(Tag::Sequence)?;
-        }
+        names::check(issuer.raw)?;
+        names::check(subject.raw)?;
+        key_parts(key)?;
 
         let mut certificate = Self {
             raw,
@@ -124,7 +125,7 @@ impl<'a> Certificate<'a> {
             issuer: issuer.raw,
             subject: subject.raw,
             key,
-            algorithm,
+            algorithms: [inner_algorithm, outer_algorithm],
             signature,
             subject_key_id: None,
             authority_key_id: None,
@@ -149,22 +150,28 @@ impl<'a> Certificate<'a> {
             .is_some_and(|critical| critical.value != [0]);
         let value = fields.element()?.expect(Tag::OctetString)?;
         fields.end()?;
-        match oid {
-            SUBJECT_KEY_ID => {
-                self.subject_key_id = Some(whole(value)?.expect(Tag::OctetString)?);
-            }
-            AUTHORITY_KEY_ID => {
-                let mut fields = whole(value)?.inside(Tag::Sequence)?;
-                self.authority_key_id = fields.optional(context_primitive(0))?.map(|id| id.value);
-            }
-            KEY_USAGE => {
-                let bits = whole(value)?.expect(Tag::BitString)?;
-                // Bit 5, keyCertSign, counted from the most significant one.
-                let signs = bits.get(1).is_some_and(|byte| byte & 0x04 != 0);
-                self.usage.signs_certificates = Some(signs);
-            }
-            BASIC_CONSTRAINTS => self.read_basic_constraints(value)?,
-            _ => self.usage.unknown_critical |= critical && !HARMLESS.contains(&oid),
+        if self.read_value(oid, critical, value).is_err() {
+            self.usage.unknown = true;
+        }
+        Ok(())
+    }
+
+    fn read_value(&mut self, oid: &[u8], critical: bool, value: &'a [u8]) -> Result<(), AuthError> {
+        let is = |known: ObjectIdentifier| known.as_bytes() == oid;
+        if is(SUBJECT_KEY_ID) {
+            self.subject_key_id = Some(whole(value)?.expect(Tag::OctetString)?);
+        } else if is(AUTHORITY_KEY_ID) {
+            let mut fields = whole(value)?.inside(Tag::Sequence)?;
+            self.authority_key_id = fields.optional(context_primitive(0))?.map(|id| id.value);
+        } else if is(KEY_USAGE) {
+            let bits = whole(value)?.expect(Tag::BitString)?;
+            // Bit 5, keyCertSign, counted from the most significant one.
+            let signs = bits.get(1).is_some_and(|byte| byte & 0x04 != 0);
+            self.usage.signs_certificates = Some(signs);
+        } else if is(BASIC_CONSTRAINTS) {
+            self.read_basic_constraints(value)?;
+        } else {
+            self.usage.unknown |= critical && !HARMLESS.into_iter().any(is);
         }
         Ok(())
     }
@@ -195,18 +202,20 @@ impl<'a> Certificate<'a> {
     /// [`AuthError::PublicKey`] for one that is not RSA of 2048 to 4096 bits, P-256 or
     /// P-384; [`AuthError::Malformed`].
     pub fn key(&self) -> Result<PublicKey<'a>, AuthError> {
-        let mut fields = self.key.inside(Tag::Sequence)?;
-        let (kind, parameters) = algorithm(fields.element()?)?;
-        let key = fields.element()?.bits()?;
-        fields.end()?;
-        match kind {
-            RSA_ENCRYPTION => RsaKey::parse(key).map(PublicKey::Rsa),
-            EC_PUBLIC_KEY => match parameters.ok_or(AuthError::PublicKey)?.oid()? {
-                SECP256R1 => EcKey::p256(key).map(PublicKey::Ec),
-                SECP384R1 => EcKey::p384(key).map(PublicKey::Ec),
-                _ => Err(AuthError::PublicKey),
-            },
-            _ => Err(AuthError::PublicKey),
+        let (kind, parameters, key) = key_parts(self.key)?;
+        if kind == RSA_ENCRYPTION.as_bytes() {
+            return RsaKey::parse(key).map(PublicKey::Rsa);
+        }
+        if kind != EC_PUBLIC_KEY.as_bytes() {
+            return Err(AuthError::PublicKey);
+        }
+        let curve = parameters.ok_or(AuthError::PublicKey)?.oid()?;
+        if curve == SECP256R1.as_bytes() {
+            EcKey::p256(key).map(PublicKey::Ec)
+        } else if curve == SECP384R1.as_bytes() {
+            EcKey::p384(key).map(PublicKey::Ec)
+        } else {
+            Err(AuthError::PublicKey)
         }
     }
 
@@ -215,7 +224,11 @@ impl<'a> Certificate<'a> {
     /// # Errors
     /// [`AuthError::BadSignature`], or why key or algorithm can not be used.
     pub fn verify_by(&self, issuer: &Certificate<'_>) -> Result<(), AuthError> {
-        let (oid, _) = algorithm(self.algorithm)?;
+        let [inside, outside] = self.algorithms;
+        if inside.raw != outside.raw {
+            return Err(AuthError::Malformed);
+        }
+        let (oid, _) = algorithm(inside)?;
         let digest = DigestAlgorithm::of_signature(oid).ok_or(AuthError::SignatureAlgorithm)?;
         issuer
             .key()?
@@ -237,13 +250,14 @@ impl<'a> Certificate<'a> {
                 .is_none_or(|length| below as u64 <= u64::from(length))
     }
 
-    /// Whether the certificate asks for something that is not checked here.
-    pub fn has_unknown_critical(&self) -> bool {
-        self.usage.unknown_critical
+    /// Whether the certificate asks for something that is not checked here, or can not be
+    /// understood.
+    pub fn has_unknown(&self) -> bool {
+        self.usage.unknown
     }
 
     pub fn is_self_issued(&self) -> bool {
-        super::names::same(self.issuer, self.subject)
+        names::same(self.issuer, self.subject)
     }
 
     /// The first common name of the subject, without its type.
@@ -254,11 +268,31 @@ impl<'a> Certificate<'a> {
         for part in whole(self.subject)?.inside(Tag::Sequence)? {
             for attribute in part?.inside(Tag::Set)? {
                 let mut fields: Elements<'a> = attribute?.inside(Tag::Sequence)?;
-                if fields.element()?.oid()? == COMMON_NAME {
+                if fields.element()?.oid()? == COMMON_NAME.as_bytes() {
                     return Ok(Some(fields.element()?.value));
                 }
             }
         }
         Ok(None)
     }
+}
+
+/// Times have to be there; whether now is between them does not count.
+fn check_validity(validity: Element<'_>) -> Result<(), AuthError> {
+    let mut times = validity.inside(Tag::Sequence)?;
+    for _ in 0..2 {
+        if !matches!(times.element()?.tag, Tag::UtcTime | Tag::GeneralizedTime) {
+            return Err(AuthError::Malformed);
+        }
+    }
+    times.end()
+}
+
+/// Algorithm, its parameters and the key in a SubjectPublicKeyInfo.
+fn key_parts(info: Element<'_>) -> Result<(&[u8], Option<Element<'_>>, &[u8]), AuthError> {
+    let mut fields = info.inside(Tag::Sequence)?;
+    let (kind, parameters) = algorithm(fields.element()?)?;
+    let key = fields.element()?.bits()?;
+    fields.end()?;
+    Ok((kind, parameters, key))
 }
