@@ -2,10 +2,14 @@
 
 #![forbid(unsafe_code)]
 
+mod exchange02;
 mod mutation;
 mod proxy;
+mod reports;
 mod server;
+mod server02;
 mod vectors;
+mod vectors02;
 
 use libaproxy::v0_1::*;
 use libaproxy::v0_2::Curve;

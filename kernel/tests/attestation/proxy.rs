@@ -50,6 +50,11 @@ impl<'a> Proxy<'a> {
         }))
     }
 
+    /// Goes on with `answers`.
+    pub fn add(&mut self, answers: impl IntoIterator<Item = Answer<'a>>) {
+        self.answers.extend(answers);
+    }
+
     /// At most `chunk` bytes pass at a time.
     pub fn in_chunks_of(mut self, chunk: usize) -> Self {
         self.chunk = chunk;
