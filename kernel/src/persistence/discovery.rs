@@ -20,9 +20,10 @@ use cocoon_tpm_utils_common::alloc::box_try_new;
 
 use super::header::{self, Footprint, HeaderGeometry, JOURNAL_MAGIC, LayoutError};
 use super::key::{KeyError, VolumeKey};
-use super::nvblkdev::{DeviceControl, FsDevice};
+use super::nvblkdev::FsDevice;
 use super::rng::SeededRng;
 use super::sync::SpinSyncTypes;
+use super::update_counter;
 use super::volume::{CocoonVolume, FsPtr, Rng};
 use crate::block::{BlockDevice, BlockError};
 use crate::entropy::Entropy;
@@ -164,14 +165,19 @@ fn open(
         }
     };
     let layout = metadata.get_config().clone();
-    let header = HeaderGeometry::new(&layout, metadata.get_salt().len())
-        .ok_or(Refusal::OutOfRange(geometry.bytes()))?;
+    let salt = metadata.get_salt().to_vec();
+    let header =
+        HeaderGeometry::new(&layout, salt.len()).ok_or(Refusal::OutOfRange(geometry.bytes()))?;
+    control
+        .watch(header.update_counter_at, header.watched_bytes())
+        .map_err(|_| Refusal::NoMemory)?;
     let (fs, rng) = open_fs(fs_device, metadata, key, entropy).map_err(|error| match error {
         OpenError::Refused(refusal) => refusal,
         OpenError::Fs(error, cause) => open_refusal(error, cause, formatting, geometry.bytes()),
     })?;
     // The journal may have had the last word on the header.
-    let needed = opened_image_bytes(device, &control, &header)?;
+    let watched = control.take_watched().ok_or(Refusal::Internal)?;
+    let (needed, counter) = opened_header(&watched, &header, key, &layout, &salt)?;
     if needed > geometry.bytes() {
         return Err(Refusal::Truncated {
             needed,
@@ -186,7 +192,7 @@ fn open(
     }
     control.end_read_ahead();
     let footprint = Footprint::new(&layout, &header, needed);
-    Ok(CocoonVolume::new(fs, control, rng, footprint))
+    Ok(CocoonVolume::new(fs, control, rng, footprint, counter))
 }
 
 /// Drives a future to its end; `None` where it does not come to one.
@@ -280,19 +286,27 @@ fn image_bytes(device: &FsDevice, header: &HeaderGeometry) -> Result<u64, Refusa
     Ok(header.image_bytes(field))
 }
 
-/// Size of the image that was just opened, from the header that CocoonFs has seen or
-/// written where that is still held, else from the device.
-fn opened_image_bytes(
-    device: &Arc<dyn BlockDevice>,
-    control: &DeviceControl,
+/// What the mutable header of the image that was just opened says, as CocoonFs has
+/// authenticated it: its size in bytes and its update counter. A second look at the
+/// device would be a chance for the host to show another header.
+fn opened_header(
+    watched: &[u8],
     header: &HeaderGeometry,
-) -> Result<u64, Refusal> {
-    let mut field = [0; 8];
-    if control.peek(header.image_size_at, &mut field) {
-        Ok(header.image_bytes(field))
-    } else {
-        image_bytes(&FsDevice::new(device.clone()), header)
-    }
+    key: &VolumeKey,
+    layout: &ImageLayout,
+    salt: &[u8],
+) -> Result<(u64, u128), Refusal> {
+    let counter = watched.get(..header.update_counter_bytes);
+    let size = watched.last_chunk();
+    let (Some(counter), Some(size)) = (counter, size) else {
+        return Err(Refusal::Internal);
+    };
+    let counter =
+        update_counter::decrypt(key, layout, salt, counter).map_err(|error| match error {
+            CryptoError::MemoryAllocationFailure => Refusal::NoMemory,
+            _ => Refusal::Internal,
+        })?;
+    Ok((header.image_bytes(*size), counter))
 }
 
 fn journal_is_active(device: &FsDevice, header: &HeaderGeometry) -> Result<bool, Refusal> {

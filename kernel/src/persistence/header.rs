@@ -36,6 +36,10 @@ pub struct HeaderGeometry {
     pub allocation_block_bytes_log2: u32,
     /// Size of an I/O block.
     pub io_block_bytes: u64,
+    /// Position of the encrypted update counter.
+    pub update_counter_at: u64,
+    /// Its length.
+    pub update_counter_bytes: usize,
     /// Position of the image size, 8 bytes, little-endian, in allocation blocks.
     pub image_size_at: u64,
     /// Position of the journal log's head, which begins with [`JOURNAL_MAGIC`] where
@@ -67,8 +71,8 @@ impl HeaderGeometry {
             UPDATE_COUNTER_BYTES.next_multiple_of(layout.block_cipher_alg.block_len() as u64);
         let leaf_digest = digest_bytes(layout.preauth_cca_protection_hmac_hash_alg);
         let leaf_pointer = 8;
-        let image_size_at = mutable_header
-            .checked_add(extent_pointers + root_digest + counter + leaf_digest + leaf_pointer)?;
+        let update_counter_at = mutable_header.checked_add(extent_pointers + root_digest)?;
+        let image_size_at = update_counter_at.checked_add(counter + leaf_digest + leaf_pointer)?;
         let journal_at = image_size_at
             .checked_add(8)?
             .checked_next_multiple_of(allocation_block_bytes)?
@@ -76,9 +80,17 @@ impl HeaderGeometry {
         Some(Self {
             allocation_block_bytes_log2: allocation_log2 + UNIT_LOG2,
             io_block_bytes,
+            update_counter_at,
+            update_counter_bytes: counter as usize,
             image_size_at,
             journal_at,
         })
+    }
+
+    /// Length of what lies between the update counter and the end of the image size,
+    /// both included.
+    pub const fn watched_bytes(&self) -> usize {
+        (self.image_size_at + 8 - self.update_counter_at) as usize
     }
 
     /// The image's size in bytes from the 8 bytes at [`Self::image_size_at`];

@@ -36,6 +36,11 @@ impl VolumeKey {
         copy(bytes).map(Self)
     }
 
+    /// The bytes.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// A copy of the bytes, for CocoonFs, which wants to own them.
     pub(super) fn copy(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
         copy(&self.0)

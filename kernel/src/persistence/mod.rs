@@ -21,6 +21,7 @@ pub mod nvblkdev;
 mod read_ahead;
 mod rng;
 pub mod sync;
+mod update_counter;
 mod volume;
 mod write_queue;
 

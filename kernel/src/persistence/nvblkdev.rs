@@ -59,6 +59,31 @@ struct Control {
     held_back: AtomicBool,
     /// `None` when the image is open. Locked after [`FsDevice::state`].
     read_ahead: spin::Mutex<Option<ReadAhead>>,
+    watched: spin::Mutex<Option<Watched>>,
+}
+
+/// Bytes as CocoonFs has last read or written them.
+struct Watched {
+    begin: u64,
+    bytes: Vec<u8>,
+    /// All of them were seen.
+    complete: bool,
+}
+
+impl Watched {
+    /// Takes over what `data` at `begin` has of them.
+    fn saw(&mut self, begin: u64, data: &[u8]) {
+        let end = begin + data.len() as u64;
+        let own_end = self.begin + self.bytes.len() as u64;
+        let (from, to) = (begin.max(self.begin), end.min(own_end));
+        if from >= to {
+            return;
+        }
+        let len = (to - from) as usize;
+        let (at, source) = ((from - self.begin) as usize, (from - begin) as usize);
+        self.bytes[at..at + len].copy_from_slice(&data[source..source + len]);
+        self.complete |= len == self.bytes.len();
+    }
 }
 
 impl DeviceControl {
@@ -77,13 +102,32 @@ impl DeviceControl {
         self.0.held_back.swap(false, Ordering::Relaxed)
     }
 
-    /// Fills `buffer` from byte `begin` on with what CocoonFs has read or written
-    /// there, if that was read ahead and is still held.
-    pub fn peek(&self, begin: u64, buffer: &mut [u8]) -> bool {
-        let read_ahead = self.0.read_ahead.lock();
-        (*read_ahead)
-            .as_ref()
-            .is_some_and(|held| held.peek(begin, buffer))
+    /// From now on remembers what CocoonFs reads or writes in the `len` bytes from
+    /// `begin` on.
+    ///
+    /// # Errors
+    ///
+    /// [`BlockError::NoMemory`].
+    pub fn watch(&self, begin: u64, len: usize) -> Result<(), BlockError> {
+        *self.0.watched.lock() = Some(Watched {
+            begin,
+            bytes: zeroed(len)?,
+            complete: false,
+        });
+        Ok(())
+    }
+
+    /// What CocoonFs has last read or written in the bytes that were watched, which are
+    /// not any more; `None` where it has not.
+    pub fn take_watched(&self) -> Option<Vec<u8>> {
+        let watched = self.0.watched.lock().take()?;
+        watched.complete.then_some(watched.bytes)
+    }
+
+    fn saw(&self, begin: u64, data: &[u8]) {
+        if let Some(watched) = self.0.watched.lock().as_mut() {
+            watched.saw(begin, data);
+        }
     }
 
     /// From now on every read goes to the device.
@@ -108,6 +152,7 @@ impl FsDevice {
         let control = Control {
             held_back: AtomicBool::new(false),
             read_ahead: spin::Mutex::new(Some(ReadAhead::default())),
+            watched: spin::Mutex::default(),
         };
         let control = GenericArcFactory::try_new(control).map_err(|_| BlockError::NoMemory)?;
         let control = DeviceControl(control);
@@ -146,6 +191,9 @@ impl FsDevice {
     pub fn read_bytes(&self, begin: u64, buffer: &mut [u8]) -> Result<(), BlockError> {
         let mut state = self.state.lock();
         let result = self.read_locked(&state.queue, begin, buffer);
+        if let (Ok(()), Some(control)) = (&result, &self.control) {
+            control.saw(begin, buffer);
+        }
         state.note(result)
     }
 
@@ -264,6 +312,9 @@ impl FsDevice {
             .and_then(|()| queue.put(begin, &data))
         };
         if let Some(control) = &self.control {
+            if result.is_ok() {
+                control.saw(begin, &data);
+            }
             let mut held = control.0.read_ahead.lock();
             match held.as_mut() {
                 Some(read_ahead) if result.is_ok() => read_ahead.update(begin, &data),

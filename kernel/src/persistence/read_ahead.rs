@@ -62,21 +62,6 @@ impl ReadAhead {
         Ok(())
     }
 
-    /// Fills `buffer` from byte `begin` on if all of it is held in one window.
-    pub fn peek(&self, begin: u64, buffer: &mut [u8]) -> bool {
-        let held = self.windows.iter().find_map(|window| {
-            let from = usize::try_from(begin.checked_sub(window.begin)?).ok()?;
-            window.data.get(from..from.checked_add(buffer.len())?)
-        });
-        match held {
-            Some(held) => {
-                buffer.copy_from_slice(held);
-                true
-            }
-            None => false,
-        }
-    }
-
     /// Takes over a write of `data` at byte `begin`.
     pub fn update(&mut self, begin: u64, data: &[u8]) {
         let end = begin.saturating_add(data.len() as u64);
@@ -181,10 +166,6 @@ mod tests {
             };
             assert_eq!(*byte, expected, "{at}");
         }
-        let mut peeked = [0; 8];
-        assert!(ahead.peek(WINDOW_BYTES, &mut peeked) && peeked == [2; 8]);
-        assert!(!ahead.peek(DEVICE_BYTES - 4, &mut peeked));
-        assert!(!ahead.peek(u64::MAX, &mut peeked));
     }
 
     #[test]

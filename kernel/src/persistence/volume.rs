@@ -53,6 +53,8 @@ struct State {
     control: DeviceControl,
     rng: Rng,
     footprint: Footprint,
+    /// Grows by one with every commit; wraps.
+    update_counter: u128,
     /// A commit ended with [`VolumeError::OutcomeUnknown`] and has not been undone.
     indeterminate: bool,
 }
@@ -65,16 +67,29 @@ impl core::fmt::Debug for CocoonVolume {
 
 impl CocoonVolume {
     /// An open file system on the device that `control` belongs to.
-    pub(super) fn new(fs: FsPtr, control: DeviceControl, rng: Rng, footprint: Footprint) -> Self {
+    pub(super) fn new(
+        fs: FsPtr,
+        control: DeviceControl,
+        rng: Rng,
+        footprint: Footprint,
+        update_counter: u128,
+    ) -> Self {
         Self {
             state: spin::Mutex::new(State {
                 fs,
                 control,
                 rng,
                 footprint,
+                update_counter,
                 indeterminate: false,
             }),
         }
+    }
+
+    /// A number that grows by one with every commit, from a random one on, and wraps.
+    /// Authentic: CocoonFs refuses an image with another one than it was left with.
+    pub fn update_counter(&self) -> u128 {
+        self.state.lock().update_counter
     }
 }
 
@@ -374,13 +389,13 @@ impl State {
         // With the sync the journal is on the disk before it counts as effective.
         let commit = Fs::commit_transaction(&fs, staged, None, Some(at_effect), true);
         let outcome = self.drive(commit);
-        if self.control.go_on() {
+        if self.control.go_on() || matches!(outcome, Some(Ok(()))) {
+            self.update_counter = self.update_counter.wrapping_add(1);
             return Ok(());
         }
         match outcome {
-            Some(Ok(())) => Ok(()),
             Some(Err(TransactionCommitError::LogStateClean { reason })) => Err(reason.into()),
-            Some(Err(TransactionCommitError::LogStateIndeterminate { .. })) | None => {
+            Some(Ok(()) | Err(TransactionCommitError::LogStateIndeterminate { .. })) | None => {
                 self.indeterminate = true;
                 Err(VolumeError::OutcomeUnknown.into())
             }

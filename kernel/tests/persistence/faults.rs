@@ -1,8 +1,8 @@
 //! What a failing device does to a transaction: it happens or it does not, the answer
 //! says which, and afterwards the volume works again.
 
-use svsm::block::{BlockDevice, BlockError};
 use svsm::block::memory::{Fault, MemoryDevice};
+use svsm::block::{BlockDevice, BlockError};
 use svsm::persistence::{FileId, Namespace, Transaction, Volume, VolumeError, file_data};
 
 use crate::support::*;
@@ -107,7 +107,9 @@ fn every_fault(fault: fn(u64) -> Fault) -> [u32; 3] {
         for new in [false, true] {
             go_to(&volume, new).unwrap();
             assert_eq!(is_new(&volume), new);
-            assert_eq!(is_new(&reopen(device.snapshot(), &key()).unwrap()), new);
+            let reopened = reopen(device.snapshot(), &key()).unwrap();
+            assert_eq!(is_new(&reopened), new);
+            assert_eq!(reopened.update_counter(), volume.update_counter());
         }
         if reached_end {
             break;

@@ -1,9 +1,13 @@
 //! What a volume promises its users.
 
-use svsm::block::BlockDevice;
+use std::sync::Arc;
+
+use svsm::block::memory::MemoryDevice;
+use svsm::block::{BlockDevice, BlockError, Geometry};
 use svsm::persistence::boot_counter::{BOOT_COUNTER, BootCounterError, count_boot};
 use svsm::persistence::{
-    FileId, Namespace, Transaction, Volume, VolumeError, VolumeKey, file_data,
+    CocoonVolume, FileId, FormatPolicy, Namespace, Transaction, Volume, VolumeError, VolumeKey,
+    file_data, open_first,
 };
 
 use crate::support::*;
@@ -306,4 +310,94 @@ fn a_stack_of_32_kib_is_enough() {
         .unwrap()
         .join()
         .unwrap();
+}
+
+#[test]
+fn the_update_counter_grows_by_one_with_every_commit() {
+    for layout in [
+        project_layout(),
+        layout(128, 512, 1024, 512),
+        layout(4096, 4096, 4096, 4096),
+    ] {
+        let device = formatted_as(IMAGE, 512, &layout, &key());
+        let volume = open_device(&device, &key()).unwrap();
+        let first = volume.update_counter();
+        let grown = |volume: &CocoonVolume| volume.update_counter().wrapping_sub(first);
+        for round in 1..=20 {
+            write(&volume, A, &pattern(round as u64, 3000)).unwrap();
+            assert_eq!(grown(&volume), round);
+            // With the journal still to be applied, and without.
+            for _ in 0..2 {
+                let reopened = reopen(device.snapshot(), &key()).unwrap();
+                assert_eq!(grown(&reopened), round);
+                volume.settle().unwrap();
+            }
+        }
+        // What changes nothing is no commit.
+        volume.transaction(Transaction::new()).unwrap();
+        read(&volume, A).unwrap();
+        assert_eq!(grown(&volume), 20);
+    }
+}
+
+#[test]
+fn an_older_image_has_an_older_update_counter_whatever_header_is_shown_later() {
+    // The host shows the header of the newest state in place of an old one's, as soon as
+    // the file system has read the old one.
+    let device = formatted(&key());
+    let volume = open_device(&device, &key()).unwrap();
+    write(&volume, A, b"old").unwrap();
+    volume.settle().unwrap();
+    let old = device.snapshot();
+    for round in 0..10 {
+        write(&volume, A, &pattern(round, 100)).unwrap();
+    }
+    volume.settle().unwrap();
+    let new = device.snapshot();
+    let expected = reopen(old.clone(), &key()).unwrap().update_counter();
+    let header = 512..1024;
+    assert_ne!(old[header.clone()], new[header.clone()]);
+    let mut opened = 0;
+    for reads in 0..12 {
+        let shown = Shown {
+            device: MemoryDevice::from_bytes(old.clone(), 512),
+            header: new[header.clone()].to_vec(),
+            from: reads,
+        };
+        let devices: [Arc<dyn BlockDevice>; 1] = [Arc::new(shown)];
+        if let Some(volume) = open_first(&devices, &key(), &OsEntropy, FormatPolicy::Deny) {
+            assert_eq!(volume.update_counter(), expected);
+            opened += 1;
+        }
+    }
+    assert!(opened > 0);
+}
+
+/// A device that shows another header from its `from`-th read on.
+struct Shown {
+    device: MemoryDevice,
+    header: Vec<u8>,
+    from: u64,
+}
+
+impl BlockDevice for Shown {
+    fn geometry(&self) -> Geometry {
+        self.device.geometry()
+    }
+
+    fn read(&self, block: u64, buffer: &mut [u8]) -> Result<(), BlockError> {
+        if self.device.counters().reads == self.from {
+            self.device
+                .tamper(|data| data[512..1024].copy_from_slice(&self.header));
+        }
+        self.device.read(block, buffer)
+    }
+
+    fn write(&self, block: u64, data: &[u8]) -> Result<(), BlockError> {
+        self.device.write(block, data)
+    }
+
+    fn flush(&self) -> Result<(), BlockError> {
+        self.device.flush()
+    }
 }
