@@ -315,27 +315,46 @@ fn compare(seed: u64, bases: &[Base], each: usize) -> Tally {
 
 /// The two things that OpenSSL lets pass and this crate does not, both outside of what is
 /// signed: a signer's digest algorithm that does not exist, for which OpenSSL takes the
-/// first one announced, and encodings that are BER but not DER.
+/// first one announced, and encodings that are BER, or not even that, but not DER.
 fn is_stricter(dir: &Path, error: AuthError) -> bool {
     match error {
         AuthError::Digest => true,
-        AuthError::Malformed => {
+        AuthError::Malformed | AuthError::NoSignerCertificate => {
+            let read = fs::read(dir.join("signature")).unwrap();
             let output = Command::new("openssl")
-                .args([
-                    "cms",
-                    "-cmsout",
-                    "-inform",
-                    "DER",
-                    "-outform",
-                    "DER",
-                    "-in",
-                    "signature",
-                ])
+                .args(["cms", "-cmsout", "-inform", "DER", "-outform", "DER"])
+                .args(["-in", "signature"])
                 .current_dir(dir)
                 .output()
                 .unwrap();
-            output.status.success() && output.stdout != fs::read(dir.join("signature")).unwrap()
+            has_primitive_sequence(&read) || (output.status.success() && output.stdout != read)
         }
         _ => false,
     }
+}
+
+/// Whether a SEQUENCE or SET says that it has no elements inside, which OpenSSL overlooks.
+fn has_primitive_sequence(mut der: &[u8]) -> bool {
+    while let [tag, length, rest @ ..] = der {
+        let octets = if *length < 0x80 {
+            0
+        } else {
+            usize::from(length & 0x7f)
+        };
+        let Some((long, rest)) = rest.split_at_checked(octets.min(4)) else {
+            return false;
+        };
+        let length = match octets {
+            0 => usize::from(*length),
+            _ => long.iter().fold(0, |n, byte| n << 8 | usize::from(*byte)),
+        };
+        let Some((inside, rest)) = rest.split_at_checked(length) else {
+            return false;
+        };
+        if matches!(tag, 0x10 | 0x11) || (tag & 0x20 != 0 && has_primitive_sequence(inside)) {
+            return true;
+        }
+        der = rest;
+    }
+    false
 }

@@ -76,8 +76,12 @@ pub enum Rule {
     /// SetVariable: deleting what is not there is EFI_NOT_FOUND (UEFI 2.11, section
     /// 8.2.3). QEMU calls it success.
     DeleteAbsent,
+    /// GetVariable: AuditMode and DeployedMode are there (UEFI 2.11, section 3.3). QEMU has
+    /// only setup and user mode.
+    ModeVariables,
 }
 
+const GET: u64 = 1;
 const GET_NEXT: u64 = 2;
 const SET: u64 = 3;
 const QUERY_INFO: u64 = 4;
@@ -100,6 +104,18 @@ pub fn justify(request: &[u8], recorded: &[u8], answered: &[u8]) -> Option<Rule>
             // The limit of the whole store is the same.
             let same = recorded[40..48] == answered[40..48];
             (now == Status::SUCCESS && then == now && same).then_some(Rule::StorageInfo)
+        }
+        GET => {
+            let name = request.get(76..)?;
+            let is = |text: &str| {
+                text.encode_utf16()
+                    .flat_map(u16::to_le_bytes)
+                    .chain([0, 0])
+                    .eq(name.iter().copied())
+            };
+            let found = now == Status::BUFFER_TOO_SMALL && u64_at(answered, 56) == Some(1);
+            (then == Status::NOT_FOUND && found && (is("AuditMode") || is("DeployedMode")))
+                .then_some(Rule::ModeVariables)
         }
         GET_NEXT => {
             let answers = [Status::SUCCESS, Status::BUFFER_TOO_SMALL, Status::NOT_FOUND];
