@@ -188,6 +188,13 @@ impl State {
         }
         *self.pcrs_mut() = Pcrs { banks: List(banks) };
         self.ram.reallocated = false;
+        let set = if resume { !SAVED } else { ALL };
+        let reset = self.reset_mut();
+        if !resume {
+            reset.pcr_counter = 0;
+        }
+        let counted = (set & ALL & !NO_INCREMENT).count_ones();
+        reset.pcr_counter = reset.pcr_counter.wrapping_add(counted);
     }
 
     /// Ends a measurement of locality 4: into PCR 0 before startup, else PCR 17.

@@ -9,7 +9,7 @@ use crate::{
     crypto::{self, Bytes, CipherMode, Crypto, HashAlg, ct_eq},
     rc::{Rc, Result, ensure},
     state::object::Object,
-    wire::{Put, Reader, Unmarshal, algorithms::SymDef, public::Sensitive},
+    wire::{Put, Reader, Unmarshal, algorithms::SymDef, public::Sensitive, without_trailing_zeros},
 };
 
 const BLOCK: usize = 16;
@@ -100,16 +100,27 @@ fn cfb(crypto: &dyn Crypto, key: &[u8], encrypt: bool, iv: &mut [u8], data: &mut
     crypto.aes(key, CipherMode::Cfb, encrypt, iv, data).map_err(|_| Rc::FAILURE)
 }
 
-fn sized_sensitive(sensitive: &Sensitive) -> Bytes {
+/// The sensitive area in a `TPM2B`, its authorization value padded with zeros to the size of
+/// the name's digest, so that its length does not show (Part 1, 23.2.4).
+fn sized_sensitive(sensitive: &Sensitive, hash: Option<HashAlg>) -> Bytes {
+    let mut padded = sensitive.clone();
+    if let Some(hash) = hash
+        && padded.auth.len() < hash.size()
+    {
+        let mut auth = Bytes::new(alloc::vec![0; hash.size()]);
+        auth.iter_mut().zip(sensitive.auth.iter()).for_each(|(to, from)| *to = *from);
+        padded.auth = auth;
+    }
     let mut data = Bytes::new(Vec::with_capacity(1024));
-    data.sized_of(sensitive);
+    data.sized_of(&padded);
     data
 }
 
 fn read_sensitive(data: &[u8]) -> Result<Sensitive> {
     let mut reader = Reader::new(data);
-    let sensitive = reader.inside(|reader| Sensitive::unmarshal(reader))?;
+    let mut sensitive = reader.inside(|reader| Sensitive::unmarshal(reader))?;
     ensure(reader.left().is_empty(), Rc::SIZE)?;
+    sensitive.auth = Bytes::new(without_trailing_zeros(&sensitive.auth).to_vec());
     Ok(sensitive)
 }
 
@@ -119,7 +130,7 @@ fn read_sensitive(data: &[u8]) -> Result<Sensitive> {
 /// `TPM_RC_TYPE` when the parent is no storage key.
 pub fn to_private(context: &mut Context<'_>, object: &Object, parent: &Object) -> Result<Vec<u8>> {
     let sensitive = object.sensitive.as_ref().ok_or(Rc::FAILURE)?;
-    let mut data = sized_sensitive(sensitive);
+    let mut data = sized_sensitive(sensitive, object.public.name_alg);
     Protection::of_parent(parent, &object.name)?.wrap(context, &mut data)
 }
 
@@ -150,7 +161,7 @@ pub fn to_duplicate(
 ) -> Result<Vec<u8>> {
     let sensitive = object.sensitive.as_ref().ok_or(Rc::FAILURE)?;
     let hash = object.public.name_alg.ok_or(Rc::FAILURE)?;
-    let mut data = sized_sensitive(sensitive);
+    let mut data = sized_sensitive(sensitive, Some(hash));
     if !inner.is_empty() {
         let integrity = crypto::hash(hash, &[&data, &object.name]);
         let mut wrapped = Bytes::new(Vec::with_capacity(1024));
