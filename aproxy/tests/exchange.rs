@@ -5,7 +5,9 @@ mod common;
 use common::{Key, Lines, Proxy};
 use kbs_test::config::{Config, Policy};
 use kbs_test::log::Log;
-use kbs_test::server::Running;
+use kbs_test::server::{Running, Setup};
+use kbs_test::snp::Roots;
+use kbs_test::snp::test_root::TestRoot;
 use libaproxy::v0_1::{AttestationResponse, Evidence, Tee, Token};
 
 const SECRET: [u8; 32] = [0x5a; 32];
@@ -35,7 +37,8 @@ fn secret_reaches_the_svsm() {
     assert_eq!(proxy.connect().attest(None).unwrap(), SECRET);
     let line = &proxy.lines.expect("session 1: ", 1)[0];
     assert!(line.starts_with("session 1: tee sample: secret delivered after "));
-    assert!(line.ends_with(" ms"));
+    assert!(line.contains(" ms (protocol 0.1.0, "), "{line}");
+    assert!(line.ends_with(" to it)"), "{line}");
 }
 
 #[test]
@@ -83,27 +86,32 @@ fn wrong_launch_measurement_is_refused_and_printed() {
 
 #[test]
 fn snp_report_reaches_the_server_unchanged() {
+    let root = TestRoot::from_pem(
+        include_str!("../../kbs-test/tests/vectors/test-root-ark.key.pem"),
+        include_str!("../../kbs-test/tests/vectors/test-root-ask.key.pem"),
+    );
+    let root = root.unwrap();
+    let vcek = root.issue().unwrap();
     let measurement = [0x77; 48];
-    let (kbs, _) = kbs(Policy {
-        measurement: Some(kbs_test::config::Measurement(measurement)),
-        insecure_no_snp_signature: true,
-        ..Policy::default()
-    });
+    let config = Config {
+        policy: Policy {
+            measurement: Some(kbs_test::config::Measurement(measurement)),
+            ..Policy::default()
+        },
+        secret: hex::encode(SECRET).parse().unwrap(),
+    };
+    let setup = Setup::in_memory(&config, Roots::only(root.ark()), Log::new(|_| ())).unwrap();
+    let kbs = Running::with(setup).unwrap();
     let proxy = Proxy::patient(&kbs.url());
-    for certs_buf in [None, Some(vec![7; 8192].into())] {
-        let (mut svsm, key) = (proxy.connect(), Key::new());
-        let negotiation = svsm.negotiate(Tee::Snp);
-        let mut report = vec![0; 1184];
-        (report[0], report[0x0a], report[0x34]) = (3, 3, 1);
-        report[0x50..0x90].copy_from_slice(&key.report_data(&negotiation));
-        report[0x90..0xc0].copy_from_slice(&measurement);
-        let evidence = Evidence::Snp {
-            report: report.into(),
-            certs_buf,
-        };
-        svsm.send(&key.request(&negotiation, evidence));
-        assert_eq!(key.decrypt(svsm.receive()), SECRET);
-    }
+    let (mut svsm, key) = (proxy.connect(), Key::new());
+    let negotiation = svsm.negotiate(Tee::Snp);
+    let report_data = key.report_data(&negotiation).try_into().unwrap();
+    let evidence = Evidence::Snp {
+        report: vcek.report(&report_data, &measurement).to_vec().into(),
+        certs_buf: Some(vcek.table.to_bytes().into()),
+    };
+    svsm.send(&key.request(&negotiation, evidence));
+    assert_eq!(key.decrypt(svsm.receive()), SECRET);
 }
 
 #[test]

@@ -38,11 +38,9 @@ impl Tcb {
     }
 }
 
-/// What an SNP report says beyond its measurement.
+/// What an SNP report that was verified up to a trusted root says beyond its measurement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnpClaims {
-    /// The report's signature and certificates were verified up to a trusted root.
-    pub verified: bool,
     /// POLICY bit 16.
     pub policy_allows_smt: bool,
     /// REPORTED_TCB.

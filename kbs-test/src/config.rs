@@ -139,8 +139,6 @@ pub struct Policy {
     pub measurement: Option<Measurement>,
     /// Accept `sample` evidence, which anyone can make up.
     pub allow_sample: bool,
-    /// Accept `snp` evidence although the signature of the report is not verified.
-    pub insecure_no_snp_signature: bool,
 }
 
 /// One volume, [`volume::DEFAULT_NAME`], without a ledger.
@@ -160,7 +158,6 @@ impl Config {
             ..Volume::new(volume::Policy {
                 measurements: self.policy.measurement.into_iter().collect(),
                 allow_sample: self.policy.allow_sample,
-                insecure_no_snp_signature: self.policy.insecure_no_snp_signature,
                 ..volume::Policy::default()
             })
         }

@@ -4,6 +4,8 @@
 //! passes every check that does not depend on a volume. `sample` evidence has no signature; its claims
 //! are words.
 
+use std::time::SystemTime;
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use kbs_types::Tee;
@@ -13,7 +15,9 @@ use thiserror::Error;
 
 use crate::binding::{Binding, Bound};
 use crate::claims::{self, Claims, SnpClaims};
-use crate::snp::{Report, ReportError};
+use crate::snp::{
+    CertTable, ChainError, REPORT_SIZE, Report, ReportError, Roots, TableError, trustee,
+};
 
 /// Why evidence was refused.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -27,6 +31,12 @@ pub enum EvidenceError {
     /// A refused SNP report.
     #[error(transparent)]
     Report(#[from] ReportError),
+    /// The certificates cannot be read.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// The report does not lead to a trusted root.
+    #[error("the SNP report is not believed: {0}")]
+    Chain(#[from] ChainError),
     /// Evidence of another session, or for another key.
     #[error("REPORT_DATA does not bind the public key and the challenge of this session")]
     NotBound,
@@ -48,19 +58,51 @@ struct SampleEvidence {
 struct SnpEvidence {
     #[serde(rename = "snp-report")]
     report: String,
+    #[serde(rename = "certs-buf", default)]
+    certs: Option<String>,
 }
 
-/// Reads evidence of `tee` and checks that it follows `bound`. Tells how.
+/// Reads evidence of `tee`, and checks that it follows `bound` and, where there is a signature, that
+/// it leads to one of `roots` at the time `now`. Tells how it is bound.
 pub fn verify(
+    roots: &Roots,
     tee: Tee,
     evidence: &Value,
     bound: &Bound,
+    now: SystemTime,
 ) -> Result<(Claims, Binding), EvidenceError> {
     match tee {
         Tee::Sample => read_sample(evidence, bound),
-        Tee::Snp => read_snp(evidence, bound),
+        Tee::Snp => verify_snp(roots, evidence, bound, now),
         _ => Err(EvidenceError::Unsupported),
     }
+}
+
+fn verify_snp(
+    roots: &Roots,
+    evidence: &Value,
+    bound: &Bound,
+    now: SystemTime,
+) -> Result<(Claims, Binding), EvidenceError> {
+    let (raw, certificates) = read_snp(evidence)?;
+    let report = Report::parse(&raw)?;
+    let binding = bound
+        .of_report(&report.report_data)
+        .ok_or(EvidenceError::NotBound)?;
+    let raw: &[u8; REPORT_SIZE] = raw[..]
+        .try_into()
+        .map_err(|_| ReportError::Size(raw.len()))?;
+    roots.verify(raw, &report, &certificates, now)?;
+    let claims = Claims {
+        measurement: Some(report.measurement),
+        evidence_digest: claims::report_digest(raw),
+        snp: Some(SnpClaims {
+            policy_allows_smt: report.policy_allows_smt,
+            tcb: report.tcb,
+            chip_id: report.chip_id,
+        }),
+    };
+    Ok((claims, binding))
 }
 
 fn read_sample(evidence: &Value, bound: &Bound) -> Result<(Claims, Binding), EvidenceError> {
@@ -78,24 +120,18 @@ fn read_sample(evidence: &Value, bound: &Bound) -> Result<(Claims, Binding), Evi
     Ok((Claims::sample(measurement, digest), binding))
 }
 
-fn read_snp(evidence: &Value, bound: &Bound) -> Result<(Claims, Binding), EvidenceError> {
+/// The raw report and its certificates, from the form of `aproxy` or that of Trustee.
+fn read_snp(evidence: &Value) -> Result<(Vec<u8>, CertTable), EvidenceError> {
+    if evidence.get("attestation_report").is_some() {
+        return trustee::read(evidence).map_err(EvidenceError::Malformed);
+    }
     let evidence = SnpEvidence::deserialize(evidence).map_err(malformed)?;
     let raw = decode("snp-report", &evidence.report)?;
-    let report = Report::parse(&raw)?;
-    let binding = bound
-        .of_report(&report.report_data)
-        .ok_or(EvidenceError::NotBound)?;
-    let claims = Claims {
-        measurement: Some(report.measurement),
-        evidence_digest: claims::report_digest(&raw),
-        snp: Some(SnpClaims {
-            verified: false,
-            policy_allows_smt: report.policy_allows_smt,
-            tcb: report.tcb,
-            chip_id: report.chip_id,
-        }),
+    let table = match &evidence.certs {
+        Some(text) => CertTable::parse(&decode("certs-buf", text)?)?,
+        None => CertTable::default(),
     };
-    Ok((claims, binding))
+    Ok((raw, table))
 }
 
 fn decode(member: &str, text: &str) -> Result<Vec<u8>, EvidenceError> {
@@ -114,7 +150,9 @@ mod tests {
     use crate::binding::tests::{NONCE, NONCE_TEXT};
     use crate::binding::{key_and_nonce, runtime_data};
     use crate::config::Measurement;
+    use crate::snp::chain::tests::test_root;
     use crate::snp::report::tests::raw_report;
+    use crate::snp::test_root::Vcek;
     use crate::tee_key::TeeKey;
     use crate::tee_key::tests::key_pair;
     use serde_json::json;
@@ -126,6 +164,20 @@ mod tests {
 
     fn bound() -> Bound {
         Bound::new(&key(), &NONCE, NONCE_TEXT, false)
+    }
+
+    fn verify(
+        tee: Tee,
+        evidence: &Value,
+        bound: &Bound,
+    ) -> Result<(Claims, Binding), EvidenceError> {
+        let roots = Roots::only(test_root().ark());
+        super::verify(&roots, tee, evidence, bound, SystemTime::now())
+    }
+
+    fn with_certs(raw: &[u8], vcek: &Vcek) -> Value {
+        json!({"snp-report": BASE64_STANDARD.encode(raw),
+            "certs-buf": BASE64_STANDARD.encode(vcek.table.to_bytes())})
     }
 
     fn sample(report_data: &[u8], measurement: Option<&str>) -> Value {
@@ -169,13 +221,23 @@ mod tests {
     }
 
     #[test]
-    fn report_says_what_it_says() {
-        let raw = raw_report(&key_and_nonce(&key(), &NONCE), &[1; 48]);
-        let (claims, binding) = verify(Tee::Snp, &snp(&raw), &bound()).unwrap();
+    fn both_forms_of_a_report_say_the_same() {
+        let vcek = test_root().issue().unwrap();
+        let raw = vcek.report(&key_and_nonce(&key(), &NONCE), &[1; 48]);
+        let (claims, binding) = verify(Tee::Snp, &with_certs(&raw, &vcek), &bound()).unwrap();
         assert_eq!(binding, Binding::KeyAndNonce);
         assert_eq!(claims.measurement, Some(Measurement([1; 48])));
-        assert_eq!(claims.evidence_digest, *Sha384::digest(&raw));
-        assert!(!claims.snp.unwrap().verified);
+        assert_eq!(claims.evidence_digest, *Sha384::digest(raw));
+        assert!(claims.snp.is_some());
+        let trustee = trustee::write(&raw, &vcek.table).unwrap();
+        assert_eq!(verify(Tee::Snp, &trustee, &bound()).unwrap().0, claims);
+    }
+
+    #[test]
+    fn report_without_certificates_is_refused() {
+        let raw = raw_report(&key_and_nonce(&key(), &NONCE), &[1; 48]);
+        let e = verify(Tee::Snp, &snp(&raw), &bound()).unwrap_err();
+        assert_eq!(e, EvidenceError::Chain(ChainError::NoVcek));
     }
 
     #[test]
@@ -191,6 +253,7 @@ mod tests {
             (Tee::Snp, json!({"report": ""})),
             (Tee::Snp, json!({"snp-report": [1, 2]})),
             (Tee::Snp, json!({"snp-report": "AQI"})),
+            (Tee::Snp, json!({"attestation_report": {}})),
         ] {
             let e = verify(tee, &bad, &bound()).unwrap_err();
             assert!(matches!(e, EvidenceError::Malformed(_)), "{bad}: {e}");

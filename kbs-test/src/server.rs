@@ -21,6 +21,7 @@ use crate::audit::Audit;
 use crate::config::Config;
 use crate::fault::Fault;
 use crate::log::Log;
+use crate::snp::Roots;
 use crate::store::{Store, StoreError};
 use crate::tls::Tls;
 use crate::volume::VolumeName;
@@ -53,6 +54,8 @@ pub struct BindError {
 pub struct Setup {
     /// Its volumes and its key.
     pub store: Arc<Store>,
+    /// Who may vouch for SNP reports.
+    pub roots: Roots,
     /// Messages for people.
     pub log: Log,
     /// Records for auditors.
@@ -64,10 +67,11 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// A server for these volumes that writes no audit log.
-    pub fn new(store: Store, log: Log) -> Self {
+    /// A server for these volumes that writes no audit log and trusts `roots`.
+    pub fn new(store: Store, roots: Roots, log: Log) -> Self {
         Self {
             store: Arc::new(store),
+            roots,
             log,
             audit: Audit::default(),
             tls: None,
@@ -76,14 +80,14 @@ impl Setup {
     }
 
     /// A server for one volume, the default one, that forgets everything when it ends.
-    pub fn in_memory(config: &Config, log: Log) -> Result<Self, StoreError> {
+    pub fn in_memory(config: &Config, roots: Roots, log: Log) -> Result<Self, StoreError> {
         let store = Store::in_memory()?;
         store.write(|tables| {
             let name = VolumeName::default();
             tables.put_volume(&name, &config.volume())?;
             tables.put_secret(&name, &config.secret)
         })?;
-        Ok(Self::new(store, log))
+        Ok(Self::new(store, roots, log))
     }
 }
 
@@ -185,7 +189,8 @@ pub struct Running {
 impl Running {
     /// Starts a server for one volume on a free port of the loopback interface.
     pub fn start(config: Config, log: Log) -> io::Result<Self> {
-        Self::with(Setup::in_memory(&config, log).map_err(io::Error::other)?)
+        let roots = Roots::amd().map_err(io::Error::other)?;
+        Self::with(Setup::in_memory(&config, roots, log).map_err(io::Error::other)?)
     }
 
     /// Starts a server on a free port of the loopback interface.

@@ -213,8 +213,6 @@ pub struct Policy {
     pub min_tcb: Tcb,
     /// Refuse guests whose policy allows simultaneous multi-threading on the host.
     pub forbid_smt: bool,
-    /// Accept SNP reports although their signature is not verified.
-    pub insecure_no_snp_signature: bool,
 }
 
 /// Why evidence that is genuine as far as it can be told does not earn the secret.
@@ -247,11 +245,6 @@ pub enum PolicyError {
     /// The guest policy allows SMT.
     #[error("the guest policy allows SMT, which this volume forbids")]
     Smt,
-    /// The report's signature was not verified and the volume insists.
-    #[error(
-        "the SNP report was not verified: it came without certificates that lead to a trusted root"
-    )]
-    NotVerified,
 }
 
 impl PolicyError {
@@ -292,9 +285,6 @@ impl Policy {
     }
 
     fn appraise_snp(&self, snp: &SnpClaims) -> Result<(), PolicyError> {
-        if !snp.verified && !self.insecure_no_snp_signature {
-            return Err(PolicyError::NotVerified);
-        }
         if self.forbid_smt && snp.policy_allows_smt {
             return Err(PolicyError::Smt);
         }
@@ -393,7 +383,6 @@ mod tests {
             measurement: Some(Measurement([1; 48])),
             evidence_digest: [0; 48],
             snp: Some(SnpClaims {
-                verified: true,
                 policy_allows_smt: true,
                 tcb: Tcb {
                     fmc: 0,
@@ -466,16 +455,12 @@ mod tests {
     }
 
     #[test]
-    fn smt_and_unverified_reports_are_refused_where_forbidden() {
+    fn smt_is_refused_where_forbidden() {
         let strict = Policy {
             forbid_smt: true,
             ..Policy::default()
         };
         assert_eq!(strict.appraise(&snp()), Err(PolicyError::Smt));
-        let mut unverified = snp();
-        unverified.snp.as_mut().unwrap().verified = false;
-        let e = Policy::default().appraise(&unverified).unwrap_err();
-        assert_eq!(e, PolicyError::NotVerified);
     }
 
     #[test]

@@ -8,10 +8,13 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use kbs_test::binding::key_and_nonce;
-use kbs_test::config::{Config, Policy};
+use kbs_test::config::{Config, Measurement, Policy};
 use kbs_test::jwe::{self, Jwe};
 use kbs_test::log::Log;
-use kbs_test::server::Running;
+use kbs_test::server::{Running, Setup};
+use kbs_test::snp::Roots;
+use kbs_test::snp::test_root::TestRoot;
+use kbs_test::store::StoreError;
 use kbs_test::tee_key::TeeKey;
 use p521::SecretKey;
 use p521::elliptic_curve::Generate;
@@ -35,6 +38,12 @@ impl Kbs {
         };
         let log = Log::new(move |line| sink.lock().unwrap().push(line.to_owned()));
         let server = Running::start(config, log).unwrap();
+        Self { server, lines }
+    }
+
+    fn with(setup: Result<Setup, StoreError>) -> Self {
+        let server = Running::with(setup.unwrap()).unwrap();
+        let lines = Arc::default();
         Self { server, lines }
     }
 
@@ -103,6 +112,12 @@ impl Client {
 fn answer(mut response: ureq::http::Response<ureq::Body>) -> Answer {
     let status = response.status().as_u16();
     (status, response.body_mut().read_json().unwrap())
+}
+
+fn test_root() -> TestRoot {
+    let ark = include_str!("vectors/test-root-ark.key.pem");
+    let ask = include_str!("vectors/test-root-ask.key.pem");
+    TestRoot::from_pem(ark, ask).unwrap()
 }
 
 fn new_key() -> SecretKey {
@@ -201,36 +216,44 @@ fn sample_evidence_is_refused_unless_allowed() {
 }
 
 #[test]
-fn snp_evidence_needs_the_development_option() {
+fn snp_evidence_has_to_lead_to_a_trusted_root() {
     let (measurement, key) = ([7; 48], new_key());
-    let report = |nonce: &str| {
-        let mut raw = vec![0; 1184];
-        raw[0] = 3;
-        raw[0x0a] = 3;
-        raw[0x34] = 1;
-        raw[0x50..0x90].copy_from_slice(&bound_report_data(&key, nonce));
-        raw[0x90..0xc0].copy_from_slice(&measurement);
-        json!({"snp-report": BASE64_STANDARD.encode(raw), "certs-buf": null})
+    let root = test_root();
+    let vcek = root.issue().unwrap();
+    let config = Config {
+        policy: Policy {
+            measurement: Some(Measurement(measurement)),
+            ..Policy::default()
+        },
+        secret: SECRET.parse().unwrap(),
     };
-    let expect = Policy {
-        measurement: Some(kbs_test::config::Measurement(measurement)),
-        ..Policy::default()
+    let evidence = |nonce: &str| {
+        let raw = vcek.report(&bound_report_data(&key, nonce), &measurement);
+        json!({"snp-report": BASE64_STANDARD.encode(raw),
+            "certs-buf": BASE64_STANDARD.encode(vcek.table.to_bytes())})
     };
 
-    let kbs = Kbs::start(expect.clone());
-    let client = kbs.client();
+    let amd = Kbs::with(Setup::in_memory(
+        &config,
+        Roots::amd().unwrap(),
+        Log::new(|_| ()),
+    ));
+    let client = amd.client();
     let nonce = client.auth("snp");
-    let answer = client.attest(&attestation(&key, &nonce, report(&nonce)));
-    refused(&answer, 401, "the SNP report was not verified");
+    let answer = client.attest(&attestation(&key, &nonce, evidence(&nonce)));
+    refused(
+        &answer,
+        401,
+        "ARK-Test as its issuer, which is no root that this server trusts",
+    );
+    assert_eq!(answer.1["code"], "evidence-refused");
 
-    let kbs = Kbs::start(Policy {
-        insecure_no_snp_signature: true,
-        ..expect
-    });
+    let roots = Roots::only(root.ark());
+    let kbs = Kbs::with(Setup::in_memory(&config, roots, Log::new(|_| ())));
     let client = kbs.client();
     let nonce = client.auth("snp");
-    let (status, _) = client.attest(&attestation(&key, &nonce, report(&nonce)));
-    assert_eq!(status, 200);
+    let (status, body) = client.attest(&attestation(&key, &nonce, evidence(&nonce)));
+    assert_eq!(status, 200, "{body}");
     let jwe: Jwe = serde_json::from_value(client.resource().1).unwrap();
     assert_eq!(hex::encode(&*jwe::open(&key, &jwe).unwrap()), SECRET);
 }

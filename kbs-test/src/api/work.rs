@@ -18,7 +18,7 @@ use crate::session::{Challenge, Exchange, SessionError, SessionId};
 use crate::tee_key::TeeKey;
 use crate::token;
 use crate::transcript::VERSION;
-use crate::volume::{PolicyError, VolumeName};
+use crate::volume::{PolicyError, Volume, VolumeName};
 
 pub(super) fn begin(kbs: &Kbs, body: &[u8]) -> Result<(SessionId, Challenge), ApiError> {
     let opened = open_session(kbs, body).inspect_err(|e| {
@@ -132,11 +132,13 @@ fn appraise(
     let authenticated = challenge.exchange == Exchange::Authenticated;
     let bound = Bound::new(&key, &challenge.nonce, &challenge.encoded(), authenticated);
     let (claims, _) = evidence::verify(
+        &kbs.setup.roots,
         challenge.tee,
         &request.tee_evidence.primary_evidence,
         &bound,
+        SystemTime::now(),
     )?;
-    earns_something(kbs, &claims)?;
+    earns_something(&kbs.setup.store.volumes()?, &claims)?;
     let token = token::signed(
         kbs.setup.store.key(),
         challenge,
@@ -177,9 +179,9 @@ pub(crate) fn parse_attestation(body: &[u8]) -> Result<Attestation, ApiError> {
 
 /// Evidence that earns no volume's secret is refused at once, in the words of the volume that is
 /// nearest: one that refuses nothing but the measurement.
-fn earns_something(kbs: &Kbs, claims: &Claims) -> Result<(), ApiError> {
+fn earns_something(volumes: &[(VolumeName, Volume)], claims: &Claims) -> Result<(), ApiError> {
     let mut nearest: Option<PolicyError> = None;
-    for (_, volume) in kbs.setup.store.volumes()? {
+    for (_, volume) in volumes {
         match (volume.policy.appraise(claims), &mut nearest) {
             (Ok(()), _) => return Ok(()),
             (

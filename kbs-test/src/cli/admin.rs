@@ -16,6 +16,7 @@ use super::values::{SecretSource, TcbText};
 use crate::audit::Audit;
 use crate::config::{Measurement, SVSM_MIN_SECRET, Secret};
 use crate::jws;
+use crate::snp::test_root::TestRoot;
 use crate::static_key::StaticKey;
 use crate::store::{Store, Writing};
 use crate::volume::{Identity, Ledger, LedgerMode, Policy, State, Volume, VolumeName};
@@ -296,6 +297,13 @@ pub struct SignArgs {
     secret: SecretSource,
 }
 
+/// `kbs-test make-test-root`.
+#[derive(Debug, Args)]
+pub struct TestRootArgs {
+    /// Where to put ark.pem, ask.pem, vcek.pem, vcek.key and certs.bin; made if it is not there.
+    pub dir: PathBuf,
+}
+
 fn short_secret_warning(secret: &Secret) {
     let length = secret.as_bytes().len();
     if length < SVSM_MIN_SECRET {
@@ -533,6 +541,14 @@ pub(super) fn sign_secret(args: &SignArgs) -> Result<()> {
     eprintln!("kbs-test: signed by {}", key.fingerprint());
     let jws = jws::sign_secret(&key, &secret, &args.volume, args.generation);
     print(&jws)
+}
+
+pub(super) fn make_test_root(args: &TestRootArgs) -> Result<()> {
+    let dir = args.dir.display();
+    fs::create_dir_all(&args.dir).with_context(|| format!("cannot make the directory {dir}"))?;
+    TestRoot::generate()?.write(&args.dir)?;
+    eprintln!("kbs-test: test root made; a server trusts it with --root {dir}/ark.pem");
+    Ok(())
 }
 
 /// To standard output; a reader that has seen enough is no error.

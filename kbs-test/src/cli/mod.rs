@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 
 pub use admin::{
     DbArgs, KeyArgs, LedgerCommand, LedgerSetArgs, ListArgs, PolicyArgs, PrimeArgs, RegisterArgs,
-    SetArgs, SignArgs, VolumeArgs,
+    SetArgs, SignArgs, TestRootArgs, VolumeArgs,
 };
 pub use serve::ServeArgs;
 pub use values::{SecretSource, SecretText, TcbText};
@@ -72,6 +72,11 @@ pub enum Command {
     ///
     /// Prints a compact JWS (ES384), to be stored there as the resource.
     SignSecret(SignArgs),
+    /// Make a test root for SNP reports without SNP hardware: ARK, ASK and VCEK in AMD's form.
+    ///
+    /// No server trusts it unless started with --root DIR/ark.pem. The private keys of ARK and ASK are
+    /// thrown away.
+    MakeTestRoot(TestRootArgs),
 }
 
 /// Carries out the command.
@@ -87,6 +92,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::List(args) => admin::list(&args),
         Command::ShowKey(args) => admin::show_key(&args),
         Command::SignSecret(args) => admin::sign_secret(&args),
+        Command::MakeTestRoot(args) => admin::make_test_root(&args),
     }
 }
 

@@ -16,6 +16,7 @@ use crate::config::{Config, Measurement, Policy, SVSM_MIN_SECRET, Secret};
 use crate::fault::Fault;
 use crate::log::Log;
 use crate::server::{Server, Setup, runtime};
+use crate::snp::Roots;
 use crate::store::{Store, StoreError};
 use crate::tls::Tls;
 use crate::volume::{DEFAULT_NAME, Volume, VolumeName};
@@ -51,9 +52,11 @@ pub struct ServeArgs {
     #[arg(long)]
     pub allow_sample: bool,
 
-    /// Accept SEV-SNP reports without verifying their signature. For development only.
-    #[arg(long)]
-    pub insecure_no_snp_signature: bool,
+    /// Trust this root certificate (ARK, PEM) instead of AMD's; may be given more than once.
+    ///
+    /// For test roots of "kbs-test make-test-root": reports under them come from no hardware.
+    #[arg(long, value_name = "FILE")]
+    pub root: Vec<PathBuf>,
 
     /// Address and port to listen on; port 0 picks a free port.
     #[arg(
@@ -91,7 +94,6 @@ impl ServeArgs {
             policy: Policy {
                 measurement: self.measurement,
                 allow_sample: self.allow_sample,
-                insecure_no_snp_signature: self.insecure_no_snp_signature,
             },
             secret,
         }
@@ -105,7 +107,7 @@ impl ServeArgs {
         };
         match (secret, &self.db) {
             (Some(secret), _) => quick_start(&store, &self.config(secret))?,
-            (None, Some(_)) if self.allow_sample || self.insecure_no_snp_signature => bail!(
+            (None, Some(_)) if self.allow_sample => bail!(
                 "what a registered volume accepts is part of it: leave out --allow-sample and use \
                  kbs-test set VOLUME"
             ),
@@ -167,12 +169,6 @@ fn warnings(args: &ServeArgs, store: &Store) -> Result<Vec<String>> {
                 option("--allow-sample")
             ));
         }
-        if volume.policy.insecure_no_snp_signature {
-            lines.push(format!(
-                "{}: report signatures are not verified, anyone can get the secret",
-                option("--insecure-no-snp-signature")
-            ));
-        }
         let length = store.write(|t| -> Result<usize, StoreError> {
             Ok(t.secret(&name)?.map_or(0, |s| s.as_bytes().len()))
         })?;
@@ -210,8 +206,19 @@ pub(super) fn run(args: ServeArgs) -> Result<()> {
         (Some(certificate), Some(key)) => Some(Tls::open(certificate, key)?),
         _ => None,
     };
+    let roots = match args.root.as_slice() {
+        [] => Roots::amd()?,
+        paths => Roots::from_files(paths)?,
+    };
+    if !args.root.is_empty() {
+        log.event(&format!(
+            "warning: --root: SNP reports are verified up to {} and not to AMD",
+            roots.names().join(", ")
+        ));
+    }
     let setup = Setup {
         store: Arc::new(store),
+        roots,
         log,
         audit,
         tls,
@@ -259,7 +266,7 @@ mod tests {
     fn server_is_strict_unless_told_otherwise() {
         let store = parse(&["--secret", "00"]).store().unwrap();
         let policy = store.volumes().unwrap().remove(0).1.policy;
-        assert!(!policy.allow_sample && !policy.insecure_no_snp_signature);
+        assert!(!policy.allow_sample);
         let store = parse(&["--secret", "00", "--allow-sample"])
             .store()
             .unwrap();
