@@ -13,6 +13,8 @@ pub mod guids;
 #[cfg(feature = "std")]
 pub mod host;
 pub mod memory;
+#[cfg(feature = "microsoft")]
+pub mod microsoft;
 pub mod mm;
 pub mod name;
 mod policy;

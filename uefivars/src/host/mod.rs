@@ -1,3 +1,5 @@
-//! What only a host needs: recorded boots, the formats of other tools, stores in files.
+//! What only a host needs: recorded boots, and the formats of other tools.
 
+pub mod fd;
+pub mod json;
 pub mod replay;
