@@ -37,6 +37,10 @@ macro_rules! with_curve {
                 type $C = p521::NistP521;
                 $body
             }
+            $crate::crypto::Curve::BnP256 => {
+                type $C = $crate::crypto::bn_p256::BnP256;
+                $body
+            }
         }
     };
 }

@@ -13,6 +13,7 @@
 use alloc::vec::Vec;
 use zeroize::Zeroizing;
 
+mod bn_p256;
 mod ecc;
 mod ecdsa;
 mod ecschnorr;
@@ -64,11 +65,13 @@ pub enum Curve {
     P384,
     /// `TPM_ECC_NIST_P521`
     P521,
+    /// `TPM_ECC_BN_P256`
+    BnP256,
 }
 
 impl Curve {
     /// Every curve, by rising identifier.
-    pub const ALL: &[Self] = &[Self::P256, Self::P384, Self::P521];
+    pub const ALL: &[Self] = &[Self::P256, Self::P384, Self::P521, Self::BnP256];
 
     /// The curve of a `TPM_ECC_CURVE`.
     #[must_use]
@@ -83,6 +86,7 @@ impl Curve {
             Self::P256 => 3,
             Self::P384 => 4,
             Self::P521 => 5,
+            Self::BnP256 => 0x10,
         }
     }
 
@@ -90,7 +94,7 @@ impl Curve {
     #[must_use]
     pub fn size(self) -> usize {
         match self {
-            Self::P256 => 32,
+            Self::P256 | Self::BnP256 => 32,
             Self::P384 => 48,
             Self::P521 => 66,
         }
@@ -100,7 +104,7 @@ impl Curve {
     #[must_use]
     pub fn bits(self) -> u16 {
         match self {
-            Self::P256 => 256,
+            Self::P256 | Self::BnP256 => 256,
             Self::P384 => 384,
             Self::P521 => 521,
         }

@@ -83,12 +83,16 @@ pub fn response(code: u32) -> &'static [Field] {
     }
 }
 
-/// Responses that depend on nothing random when the command does not.
-pub fn is_deterministic(code: u32) -> bool {
-    matches!(
-        code,
-        0x17E | 0x189 | 0x17D | 0x13E | 0x14E | 0x169 | 0x178 | 0x15E | 0x159
-    )
+/// The front of a response's parameters that depends on nothing random when the command does
+/// not: all of it, the digest before a ticket, or nothing.
+pub fn deterministic(code: u32, parameters: &[u8]) -> &[u8] {
+    match code {
+        0x17E | 0x189 | 0x14E | 0x169 | 0x178 | 0x15E | 0x159 => parameters,
+        0x17D | 0x13E => split(Blob, parameters)
+            .map(|found| found.0)
+            .unwrap_or_default(),
+        _ => &[],
+    }
 }
 
 /// A big-endian number at the front, and the rest.
