@@ -1,7 +1,6 @@
 //! The JSON of QEMU's variable service, version 2, which `virt-fw-vars` reads and writes.
 
 use std::borrow::ToOwned;
-use std::format;
 use std::string::{String, ToString};
 use std::vec::Vec;
 
@@ -112,6 +111,7 @@ fn variable(entry: &Entry) -> Result<Variable, JsonError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::format;
 
     #[test]
     fn variables_read_back_as_they_were_written() {
