@@ -11,7 +11,9 @@ fn main() {
         println!("cargo:rustc-link-arg-bins=-zmax-page-size=4096");
         println!("cargo:rustc-link-arg-bins=--defsym=__svsm_features=0");
         for (name, _) in std::env::vars() {
-            if let Some(feature) = name.strip_prefix("CARGO_FEATURE_") {
+            if let Some(feature) = name.strip_prefix("CARGO_FEATURE_")
+                && feature != "DEFAULT"
+            {
                 let feature = feature.to_lowercase();
                 println!("cargo:rustc-link-arg-bins=--defsym=__svsm_feature_{feature}=0");
             }

@@ -59,9 +59,6 @@ impl Region {
     /// Notes that the bytes in `new` were written. When there are more pieces than an
     /// answer has room for, the last two become one.
     fn note(&mut self, mut new: Range<usize>) {
-        if new.is_empty() {
-            return;
-        }
         self.written.retain(|old| {
             let apart = old.end < new.start || new.end < old.start;
             if !apart {
@@ -92,8 +89,15 @@ impl GuestMemory for Region {
 
     fn copy_in(&mut self, start: u64, bytes: &[u8]) -> Result<(), InvalidAddress> {
         let range = self.locate(start, bytes.len())?;
-        self.bytes[range.clone()].copy_from_slice(bytes);
-        self.note(range);
+        let old = &mut self.bytes[range.clone()];
+        // What was there already need not go back over the line.
+        let differs = |at: &usize| old[*at] != bytes[*at];
+        let first = (0..bytes.len()).find(differs);
+        let last = (0..bytes.len()).rfind(differs);
+        old.copy_from_slice(bytes);
+        if let (Some(first), Some(last)) = (first, last) {
+            self.note(range.start + first..range.start + last + 1);
+        }
         Ok(())
     }
 }
@@ -178,6 +182,15 @@ mod tests {
         assert_eq!(written(&memory), [(8, 8), (50, 1)]);
         memory.copy_in(0, &[7; 100]).unwrap();
         assert_eq!(written(&memory), [(0, 100)]);
+    }
+
+    #[test]
+    fn what_was_there_already_is_no_change() {
+        let mut memory = region(0, 100, b"0123456789");
+        memory.copy_in(0, b"0123456789").unwrap();
+        assert!(written(&memory).is_empty());
+        memory.copy_in(0, b"01x345x789").unwrap();
+        assert_eq!(written(&memory), [(2, 5)]);
     }
 
     #[test]

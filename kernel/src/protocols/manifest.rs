@@ -183,7 +183,7 @@ mod tests {
             ),
         ] {
             let services = Services {
-                variables: Service::new(Box::new(fake::FakeVariables { reply: None, flags })),
+                variables: Service::new(Box::new(fake::FakeVariables { flags })),
                 ..Services::default()
             };
             let blob = single(&services, &UEFI_MM_GUID, 0).unwrap();

@@ -4,6 +4,11 @@
 //! a call that meets a service at work for another CPU is told so and comes again.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "uefivars")]
+pub mod uefi;
+#[cfg(feature = "vtpm")]
+pub mod vtpm;
+
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use spin::{Mutex, MutexGuard};
@@ -23,9 +28,9 @@ pub trait Tpm: Send {
 
 /// A UEFI variable service.
 pub trait Variables: Send {
-    /// Serves an MM communication for the handler `guid`. The reply is never longer than
-    /// `body`; an empty one leaves the guest's buffer as it is.
-    fn communicate(&mut self, guid: &Guid, body: &[u8]) -> Vec<u8>;
+    /// Serves an MM communication for the handler `guid`: the reply replaces `body` or its
+    /// beginning. What it says is done is durable.
+    fn communicate(&mut self, guid: &Guid, body: &mut [u8]);
 
     /// The flags of the services manifest.
     fn flags(&self) -> VariableFlags;
@@ -137,20 +142,17 @@ pub mod fake {
         }
     }
 
-    /// Answers with `reply`, or with the body's bits turned over.
+    /// Turns the body's bits over.
     #[derive(Default)]
     pub struct FakeVariables {
-        /// Fixed reply, if any.
-        pub reply: Option<Vec<u8>>,
         /// What the manifest says.
         pub flags: VariableFlags,
     }
 
     impl Variables for FakeVariables {
-        fn communicate(&mut self, guid: &Guid, body: &[u8]) -> Vec<u8> {
-            match &self.reply {
-                Some(reply) => reply.clone(),
-                None => body.iter().map(|byte| !byte ^ guid[0]).collect(),
+        fn communicate(&mut self, guid: &Guid, body: &mut [u8]) {
+            for byte in body {
+                *byte = !*byte ^ guid[0];
             }
         }
 
