@@ -18,7 +18,9 @@ pub struct Auth {
 }
 
 pub const PASSWORD: u32 = 0x4000_0009;
-/// TPMA_SESSION: first parameter of the command, of the response, is encrypted
+/// TPMA_SESSION: the first parameter of the command is encrypted
+pub const DECRYPT: u8 = 0x20;
+/// TPMA_SESSION: the first parameter of the command, of the response, is encrypted
 pub const ENCRYPTION: u8 = 0x20 | 0x40;
 
 /// The sessions of a command's authorization area (without its size).

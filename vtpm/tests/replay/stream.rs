@@ -11,11 +11,14 @@ use vtpm::{
 use crate::{
     layout::{self, Field, blob, split, u16_at, u32_at},
     names::Names,
-    sessions::{self, Auth, ENCRYPTION, PASSWORD, Sessions},
+    sessions::{self, Auth, DECRYPT, ENCRYPTION, PASSWORD, Sessions},
     substitution::Substitution,
 };
 
 const START_AUTH_SESSION: u32 = 0x176;
+const RSA_DECRYPT: u32 = 0x159;
+const CREATE: u32 = 0x153;
+const LOAD: u32 = 0x157;
 const NULL: u32 = 0x4000_0007;
 
 /// Random bytes that are the same in every run, and a clock that ticks with every look.
@@ -88,6 +91,8 @@ pub struct Player {
     keyed: Vec<u32>,
     /// Authorization values seen so far.
     values: Vec<Vec<u8>>,
+    /// What Create gave where the recorded outPrivate is encrypted.
+    unseen_private: Option<Vec<u8>>,
     report: Report,
 }
 
@@ -107,6 +112,7 @@ impl Player {
             actual_sessions: Sessions::default(),
             keyed: Vec::new(),
             values: vec![Vec::new()],
+            unseen_private: None,
             report: Report {
                 replayed: 0,
                 skipped: 0,
@@ -120,8 +126,8 @@ impl Player {
     }
 
     pub fn play(&mut self, line: usize, record: &Value) {
-        if let Some(control) = record["ctrl"].as_str() {
-            if control == "2" {
+        if let Some(control) = record["ctrl"].as_u64() {
+            if control == 2 {
                 self.tpm.power_cycle().unwrap();
                 self.started = true;
             }
@@ -146,16 +152,18 @@ impl Player {
     }
 
     fn exchange(&mut self, command: &[u8], recorded: &[u8]) -> Result<(), String> {
-        let Some(parts) = Command::parse(command) else {
+        let Some(mut parts) = Command::parse(command) else {
             return self.raw(command, recorded);
         };
-        if parts
-            .sessions
-            .iter()
-            .any(|s| s.attributes & ENCRYPTION != 0 && self.keyed.contains(&s.handle))
-        {
+        if parts.code == RSA_DECRYPT {
+            // The client encrypted to the key of the reference without its help.
             self.report.skipped += 1;
             return Ok(());
+        }
+        let encrypts = |s: &Auth| s.attributes & ENCRYPTION != 0 && self.keyed.contains(&s.handle);
+        let in_the_clear = parts.sessions.iter().any(encrypts);
+        if in_the_clear {
+            parts.put_in_the_clear();
         }
         self.report.replayed += 1;
         let code = parts.code;
@@ -173,7 +181,7 @@ impl Player {
         let (sessions, keys) = self.authorize(&parts, &actual_handles, &parameters);
         let mut sent_handles = actual_handles.clone();
         if code == START_AUTH_SESSION {
-            sent_handles[0] = NULL;
+            sent_handles.fill(NULL);
         }
         let sent = build(&parts, &sent_handles, &sessions, &parameters);
         let mut response = Vec::new();
@@ -190,7 +198,12 @@ impl Player {
         if got.code != 0 {
             return Ok(());
         }
-        self.responded(&parts, &actual_handles, &sessions, &keys, &expected, &got)?;
+        self.responded(&parts, &sessions, &keys, &expected, &got, in_the_clear)?;
+        if parts.code == 0x162 {
+            self.recorded_names
+                .save(parts.handles[0], &expected.parameters);
+            self.actual_names.save(actual_handles[0], &got.parameters);
+        }
         if sent == command {
             let fixed = layout::deterministic(code, &expected.parameters);
             if !got.parameters.starts_with(fixed) {
@@ -200,6 +213,10 @@ impl Player {
                     hex::encode(&expected.parameters)
                 ));
             }
+        }
+        if in_the_clear && code == CREATE {
+            self.unseen_private =
+                split(Field::Blob, &got.parameters).map(|(private, _)| private.to_vec());
         }
         self.compare(code, &expected, &got)?;
         self.recorded_names.follow(
@@ -262,6 +279,10 @@ impl Player {
                 .to_be_bytes()
                 .to_vec();
         }
+        if let (LOAD, Some(private)) = (parts.code, &self.unseen_private) {
+            let (_, public) = split(Field::Blob, &parameters).unwrap();
+            return [private, public].concat();
+        }
         parameters
     }
 
@@ -317,7 +338,21 @@ impl Player {
     fn responded(
         &mut self,
         parts: &Command,
-        handles: &[u32],
+        sent: &[Auth],
+        keys: &[Option<Vec<u8>>],
+        expected: &Response,
+        got: &Response,
+        in_the_clear: bool,
+    ) -> Result<(), String> {
+        if !in_the_clear {
+            self.sessions_responded(parts, sent, keys, expected, got)?;
+        }
+        self.handle_responded(parts, expected, got)
+    }
+
+    fn sessions_responded(
+        &mut self,
+        parts: &Command,
         sent: &[Auth],
         keys: &[Option<Vec<u8>>],
         expected: &Response,
@@ -357,6 +392,15 @@ impl Player {
                 .roll(recorded.handle, &recorded.nonce);
             self.actual_sessions.roll(actual.handle, &actual.nonce);
         }
+        Ok(())
+    }
+
+    fn handle_responded(
+        &mut self,
+        parts: &Command,
+        expected: &Response,
+        got: &Response,
+    ) -> Result<(), String> {
         if let (Some(old), Some(new)) = (expected.handle, got.handle) {
             self.substitution.handle(old, new);
             if parts.code == START_AUTH_SESSION {
@@ -383,11 +427,6 @@ impl Player {
             if parts.code == 0x161 {
                 self.follow_context(old, new, &parts.parameters);
             }
-        }
-        if parts.code == 0x162 {
-            self.recorded_names
-                .save(parts.handles[0], &expected.parameters);
-            self.actual_names.save(handles[0], &got.parameters);
         }
         Ok(())
     }
@@ -480,6 +519,43 @@ impl Command {
             sessions,
             parameters: rest.to_vec(),
         })
+    }
+}
+
+impl Command {
+    /// The same without the sessions whose keys are not in the record: authorization with an
+    /// empty password, and of an encrypted first parameter only the size.
+    fn put_in_the_clear(&mut self) {
+        let encrypted = self.sessions.iter().any(|s| s.attributes & DECRYPT != 0);
+        let authorizes = matches!(self.code, CREATE | LOAD | 0x15E | 0x151);
+        let policy = self
+            .sessions
+            .first()
+            .is_some_and(|s| s.handle >> 24 == 0x03);
+        if !authorizes {
+            self.sessions.clear();
+            self.tag = 0x8001;
+        } else {
+            self.sessions.truncate(1);
+            if !policy {
+                self.sessions[0] = Auth {
+                    handle: PASSWORD,
+                    nonce: vec![],
+                    attributes: 1,
+                    hmac: vec![],
+                };
+            }
+            // A policy session that was started without salt and bind has no key either.
+            self.sessions[0].hmac.clear();
+            self.sessions[0].attributes &= !ENCRYPTION;
+        }
+        if self.code == CREATE && encrypted {
+            let (size, rest) = u16_at(&self.parameters).unwrap();
+            let data = vec![0x5A; usize::from(size) - 4];
+            let sensitive = [&[0, 0], &(size - 4).to_be_bytes()[..], &data].concat();
+            let rest = &rest[usize::from(size)..];
+            self.parameters = [&size.to_be_bytes()[..], &sensitive, rest].concat();
+        }
     }
 }
 
