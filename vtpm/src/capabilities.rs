@@ -49,6 +49,8 @@ const fn text(four: [u8; 4]) -> u32 {
     u32::from_be_bytes(four)
 }
 
+/// First property of the fixed group, `PT_FIXED`.
+pub const PT_FIXED: u32 = 0x100;
 /// First property of the variable group, `PT_VAR`.
 pub const PT_VAR: u32 = 0x200;
 

@@ -43,7 +43,7 @@ fn header(reader: &mut Reader<'_>, size: usize, started: bool) -> Result<Header>
     ensure(matches!(tag, st::SESSIONS | st::NO_SESSIONS), Rc::BAD_TAG)?;
     ensure(reader.u32()? as usize == size, Rc::COMMAND_SIZE)?;
     let command = table::find(reader.u32()?).ok_or(Rc::COMMAND_CODE)?;
-    ensure(started || command.code == table::CC_STARTUP, Rc::INITIALIZE)?;
+    ensure(started != (command.code == table::CC_STARTUP), Rc::INITIALIZE)?;
     Ok(Header { tag, command })
 }
 

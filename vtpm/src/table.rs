@@ -246,7 +246,7 @@ table! {
     0x17E PCR_Read pcr_read [] 0;
     0x17F PolicyPCR policy_pcr [PolicySession None] D;
     0x180 PolicyRestart policy_restart [PolicySession None] 0;
-    0x181 ReadClock read_clock [] NO_SESSIONS;
+    0x181 ReadClock read_clock [] 0;
     0x182 PCR_Extend pcr_extend [PcrOrNull User] NV;
     0x183 PCR_SetAuthValue pcr_set_auth_value [Pcr User] D;
     0x184 NV_Certify nv_certify [ObjectOrNull User, NvAuth User, NvIndex None] DE | NV_READS;

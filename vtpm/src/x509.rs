@@ -80,6 +80,16 @@ fn integer(number: &[u8]) -> Vec<u8> {
     tlv(INTEGER, &contents)
 }
 
+/// Object identifier of a hash (RFC 8017, appendix B.1).
+fn hash_oid(hash: HashAlg) -> &'static [u8] {
+    match hash {
+        HashAlg::Sha1 => &[0x2B, 0x0E, 0x03, 0x02, 0x1A],
+        HashAlg::Sha256 => &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01],
+        HashAlg::Sha384 => &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x02],
+        HashAlg::Sha512 => &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x03],
+    }
+}
+
 /// AlgorithmIdentifier of the signature.
 fn signature_algorithm(key: &Public, scheme: Scheme) -> Result<Vec<u8>> {
     let hash = scheme.hash().ok_or(Rc::SCHEME)?;
@@ -94,6 +104,18 @@ fn signature_algorithm(key: &Public, scheme: Scheme) -> Result<Vec<u8>> {
             let mut oid = OID_RSA.to_vec();
             oid.push(last);
             Ok(tlv(SEQUENCE, &[tlv(OID, &oid), tlv(NULL, &[])].concat()))
+        }
+        (alg::RSA, alg::RSAPSS) => {
+            let sibling = |last: u8| {
+                let mut oid = OID_RSA.to_vec();
+                oid.push(last);
+                tlv(OID, &oid)
+            };
+            let digest = tlv(SEQUENCE, &[tlv(OID, hash_oid(hash)), tlv(NULL, &[])].concat());
+            let mask = tlv(SEQUENCE, &[sibling(8), digest.clone()].concat());
+            let salt = integer(&[hash.size() as u8]);
+            let parameters = [tlv(0xA0, &digest), tlv(0xA1, &mask), tlv(0xA2, &salt)].concat();
+            Ok(tlv(SEQUENCE, &[sibling(10), tlv(SEQUENCE, &parameters)].concat()))
         }
         (alg::ECC, alg::ECDSA) => {
             let oid: &[u8] = match hash {

@@ -32,9 +32,15 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
             reply.put(&0u8).put(&capability).put(&allocation);
             return Ok(());
         }
-        6 => from(first, capabilities::properties(state).into_iter().map(|(tag, value)| {
-            (tag, [tag.to_be_bytes(), value.to_be_bytes()].concat())
-        })),
+        6 => {
+            // A list stays within its group: fixed or variable.
+            let group = first.max(capabilities::PT_FIXED) & 0xFFFF_FF00;
+            let properties = capabilities::properties(state).into_iter();
+            let in_group = properties.filter(|(tag, _)| tag & 0xFFFF_FF00 == group);
+            from(first, in_group.map(|(tag, value)| {
+                (tag, [tag.to_be_bytes(), value.to_be_bytes()].concat())
+            }))
+        }
         7 => from(first, capabilities::pcr_properties().into_iter().map(|(tag, pcrs)| {
             let mut item = tag.to_be_bytes().to_vec();
             item.push(limit::PCR_SELECT as u8);
@@ -70,9 +76,8 @@ fn from(first: u32, items: impl Iterator<Item = (u32, Vec<u8>)>) -> Vec<Vec<u8>>
 fn policies(context: &Context<'_>) -> Vec<(u32, Vec<u8>)> {
     let one = |handle: u32| {
         let access = context.state.access(handle)?;
-        let hash = access.policy_alg?;
         let mut item = handle.to_be_bytes().to_vec();
-        item.put(&hash.id());
+        item.put(&algorithms::hash_id(access.policy_alg));
         item.raw(&access.policy);
         Some((handle, item))
     };

@@ -5,6 +5,6 @@ use super::prelude::*;
 /// Runs the command.
 pub fn run(_context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply) -> Result<()> {
     params.end()?;
-    reply.sized(&[0; 4]).put(&0u32);
+    reply.sized(&[]).put(&0u32);
     Ok(())
 }

@@ -23,8 +23,8 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     let total: u32 = HashAlg::ALL.iter().map(|hash| hash.size() as u32 * 24).sum();
     if allocation != context.state.settings.allocation {
         context.state.settings_mut().allocation = allocation;
-        context.state.ram.reallocated = true;
     }
+    context.state.ram.reallocated = true;
     reply.put(&1u8).put(&(limit::PCR_COUNT as u32)).put(&used).put(&(total - used));
     Ok(())
 }

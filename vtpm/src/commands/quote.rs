@@ -11,10 +11,8 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     params.end()?;
     let key = context.object_or_null(0)?;
     let scheme = signing::prepare(key.as_deref(), requested, 1, 2)?;
-    let hash = match scheme.hash() {
-        Some(hash) => hash,
-        None => HashAlg::Sha512,
-    };
+    // Without a scheme there is no hash for the PCR digest, not even with the null key.
+    let hash = scheme.hash().ok_or(Rc::SCHEME).p(2)?;
     let (filtered, digest) = context.state.pcr_digest(hash, &pcrs);
     let mut info = attest::begin(context, st::ATTEST_QUOTE, key.as_deref(), &extra);
     info.put(&filtered);

@@ -18,11 +18,10 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
         state.reset_mut().audit_digest = Vec::new();
         return Ok(());
     }
-    let implemented = |codes: &[u32]| codes.iter().all(|code| table::find(*code).is_some());
-    ensure(implemented(&set), Rc::VALUE).p(2)?;
-    ensure(implemented(&clear), Rc::VALUE).p(3)?;
     let mut audited = state.settings.audited.0.clone();
-    audited.extend(set.iter().filter(|code| **code != table::CC_SHUTDOWN));
+    audited.extend(
+        set.iter().filter(|code| **code != table::CC_SHUTDOWN && table::find(**code).is_some()),
+    );
     audited.retain(|code| *code == table::CC_SET_COMMAND_CODE_AUDIT_STATUS || !clear.contains(code));
     audited.sort_unstable();
     audited.dedup();

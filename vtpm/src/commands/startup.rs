@@ -20,7 +20,6 @@ pub fn startup_type(reader: &mut Reader<'_>) -> Result<bool> {
 pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Reply) -> Result<()> {
     let state_wanted = params.with(startup_type)?;
     params.end()?;
-    ensure(!context.state.ram.started, Rc::INITIALIZE)?;
     ensure(matches!(context.locality, 0 | 3), Rc::LOCALITY)?;
     let left = context.state.boots.left;
     let saved = left == Shutdown::STATE;

@@ -79,7 +79,8 @@ pub fn schemes(public: &Public, parent: Option<&Object>) -> Result<()> {
         }
     }
     if restricted && decrypt {
-        ensure(matches!(public.symmetric(), SymDef::Aes { mode: alg::CFB, .. }), Rc::SYMMETRIC)?;
+        // Children are wrapped in CFB mode whatever mode is named, as the reference does.
+        ensure(matches!(public.symmetric(), SymDef::Aes { .. }), Rc::SYMMETRIC)?;
         if let Some(parent) = parent
             && public.has(oa::FIXED_PARENT)
         {

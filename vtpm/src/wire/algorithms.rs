@@ -58,7 +58,7 @@ impl SymDef {
 
     fn aes(reader: &mut Reader<'_>) -> Result<Self> {
         let bits = reader.u16()?;
-        if !matches!(bits, 128 | 192 | 256) {
+        if !matches!(bits, 128 | 256) {
             return Err(Rc::VALUE);
         }
         let mode = mode_or_null(reader)?;
