@@ -1,5 +1,7 @@
 //! The KBS protocol over real HTTP, from the client's side.
 
+mod common;
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
@@ -7,6 +9,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use common::{Client, SECRET, refused};
 use kbs_test::binding::key_and_nonce;
 use kbs_test::config::{Config, Measurement, Policy};
 use kbs_test::jwe::{self, Jwe};
@@ -20,8 +23,6 @@ use p521::SecretKey;
 use p521::elliptic_curve::Generate;
 use p521::elliptic_curve::sec1::ToSec1Point;
 use serde_json::{Value, json};
-
-const SECRET: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 
 struct Kbs {
     server: Running,
@@ -59,59 +60,8 @@ impl Kbs {
     }
 
     fn client(&self) -> Client {
-        let config = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_global(Some(Duration::from_secs(30)))
-            .proxy(None)
-            .build();
-        Client {
-            agent: config.new_agent(),
-            base: format!("{}/kbs/v0", self.server.url()),
-        }
+        Client::new(&self.server.url())
     }
-}
-
-struct Client {
-    agent: ureq::Agent,
-    base: String,
-}
-
-type Answer = (u16, Value);
-
-impl Client {
-    fn post(&self, path: &str, body: &str) -> Answer {
-        let url = format!("{}{path}", self.base);
-        answer(self.agent.post(url).send(body).unwrap())
-    }
-
-    fn get(&self, path: &str) -> Answer {
-        answer(
-            self.agent
-                .get(format!("{}{path}", self.base))
-                .call()
-                .unwrap(),
-        )
-    }
-
-    fn auth(&self, tee: &str) -> String {
-        let request = json!({"version": "0.4.0", "tee": tee, "extra-params": ""});
-        let (status, body) = self.post("/auth", &request.to_string());
-        assert_eq!(status, 200, "{body}");
-        body["nonce"].as_str().unwrap().to_owned()
-    }
-
-    fn attest(&self, body: &Value) -> Answer {
-        self.post("/attest", &body.to_string())
-    }
-
-    fn resource(&self) -> Answer {
-        self.get("/resource/default/sample/test")
-    }
-}
-
-fn answer(mut response: ureq::http::Response<ureq::Body>) -> Answer {
-    let status = response.status().as_u16();
-    (status, response.body_mut().read_json().unwrap())
 }
 
 fn test_root() -> TestRoot {
@@ -149,18 +99,6 @@ fn sample(key: &SecretKey, nonce: &str, measurement: Option<&str>) -> Value {
         evidence["measurement"] = m.into();
     }
     attestation(key, nonce, evidence)
-}
-
-fn detail(answer: &Answer) -> &str {
-    let uri = answer.1["type"].as_str().unwrap();
-    assert!(uri.starts_with("https://github.com/confidential-containers/kbs/errors/"));
-    answer.1["detail"].as_str().unwrap()
-}
-
-#[track_caller]
-fn refused(answer: &Answer, status: u16, words: &str) {
-    assert_eq!(answer.0, status, "{answer:?}");
-    assert!(detail(answer).contains(words), "{answer:?}");
 }
 
 #[test]
