@@ -10,6 +10,8 @@ use clap::{Parser, ValueEnum};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use libaproxy::v0_2::VolumeName;
+
 use crate::backend::kbs::{Flavour, Kbs, ServerLimits};
 use crate::peer::PeerLimits;
 use crate::server::{self, Log};
@@ -30,9 +32,18 @@ pub struct Args {
     #[arg(short, long, value_enum)]
     pub protocol: Protocol,
 
-    /// URL of the attestation server, for instance http://127.0.0.1:8080.
+    /// URL of the attestation server, for instance http://127.0.0.1:8080 or https://kbs.example.org.
     #[arg(short, long, value_name = "URL")]
     pub url: String,
+
+    /// Certificates to trust for an https URL, in PEM form: those of the server's CA, or its own. No
+    /// others are trusted.
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+
+    /// Path of the secret at the server: repository/type/tag. At kbs-test it is the name of the volume.
+    #[arg(long, value_name = "PATH", default_value = "default/sample/test", value_parser = resource)]
+    pub resource: VolumeName,
 
     /// UNIX socket to create; start QEMU when it is there.
     #[arg(long, value_name = "PATH")]
@@ -46,11 +57,15 @@ pub struct Args {
 /// Attestation protocols.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Protocol {
-    /// The test server kbs-test.
+    /// The server kbs-test: it signs its answers and takes reports.
     KbsTest,
-    /// A KBS of protocol version 0.4.0, such as Trustee. It will refuse what an SVSM of version 0.1.0
-    /// can send; aproxy logs why.
+    /// A KBS of protocol version 0.4.0, such as Trustee. It takes evidence of SVSMs of version 0.2.0;
+    /// what version 0.1.0 can send it refuses, and aproxy logs why.
     Kbs,
+}
+
+fn resource(text: &str) -> Result<VolumeName, String> {
+    VolumeName::new(text).map_err(|error| error.to_string())
 }
 
 const EXAMPLE: &str = "\
@@ -64,8 +79,15 @@ pub fn run(args: Args) -> Result<()> {
         Protocol::KbsTest => Flavour::KbsTest,
         Protocol::Kbs => Flavour::Kbs,
     };
-    let backend = Kbs::new(&args.url, flavour, ServerLimits::default())
-        .with_context(|| format!("cannot use the URL {}", args.url))?;
+    let roots = match &args.ca {
+        Some(file) => Some(
+            std::fs::read(file).with_context(|| format!("cannot read --ca {}", file.display()))?,
+        ),
+        None => None,
+    };
+    let limits = ServerLimits::default();
+    let backend = Kbs::new(&args.url, flavour, args.resource, roots.as_deref(), limits)
+        .with_context(|| format!("cannot use the server {}", args.url))?;
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot catch signals")?;
     let transport = UnixTransport::bind(&args.unix, args.force)?;
     let file = transport.file();
@@ -96,7 +118,20 @@ mod tests {
         let args = "aproxy --protocol kbs-test --url http://h:1 --unix s --force";
         let args = Args::try_parse_from(args.split(' ')).unwrap();
         assert_eq!(args.protocol, Protocol::KbsTest);
-        assert!(args.force);
+        assert!(args.force && args.ca.is_none());
+        assert_eq!(&*args.resource, "default/sample/test");
+    }
+
+    #[test]
+    fn resource_is_three_parts() {
+        let with = |resource: &str| {
+            let args = ["aproxy", "-p", "kbs", "-u", "https://h", "--unix", "s"];
+            Args::try_parse_from(args.into_iter().chain(["--resource", resource]))
+        };
+        assert_eq!(&*with("a/b/c").unwrap().resource, "a/b/c");
+        for bad in ["", "a/b", "a/b/c/d", "a/../c", "a/b/c?d"] {
+            assert!(with(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -73,16 +73,35 @@ impl PeerError {
     }
 }
 
+/// Bytes that passed a connection, of messages and of what was dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// From the SVSM.
+    pub received: u64,
+    /// To the SVSM.
+    pub sent: u64,
+}
+
 /// A connection to one SVSM, or to several after each other.
 pub struct Peer<S> {
     stream: S,
     limits: PeerLimits,
+    traffic: Traffic,
 }
 
 impl<S: Stream> Peer<S> {
     /// Takes a fresh connection.
     pub fn new(stream: S, limits: PeerLimits) -> Self {
-        Self { stream, limits }
+        Self {
+            stream,
+            limits,
+            traffic: Traffic::default(),
+        }
+    }
+
+    /// What passed since the last call.
+    pub fn take_traffic(&mut self) -> Traffic {
+        std::mem::take(&mut self.traffic)
     }
 
     /// The limits this peer has to keep.
@@ -97,7 +116,10 @@ impl<S: Stream> Peer<S> {
         let begun = loop {
             match self.stream.read(&mut header) {
                 Ok(0) => return Err(PeerError::Closed),
-                Ok(n) => break n,
+                Ok(n) => {
+                    self.traffic.received += n as u64;
+                    break n;
+                }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) if timed_out(&e) => {
                     return Err(PeerError::Silent(patience.unwrap_or_default()));
@@ -122,7 +144,10 @@ impl<S: Stream> Peer<S> {
             self.stream.limit_write(Some(left)).map_err(PeerError::Io)?;
             match self.stream.write(rest) {
                 Ok(0) => return Err(PeerError::Io(io::ErrorKind::WriteZero.into())),
-                Ok(n) => rest = &rest[n..],
+                Ok(n) => {
+                    self.traffic.sent += n as u64;
+                    rest = &rest[n..];
+                }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted || timed_out(&e) => {}
                 Err(e) => return Err(PeerError::Io(e)),
             }
@@ -144,7 +169,7 @@ impl<S: Stream> Peer<S> {
         while time_left(end).is_some() {
             match self.stream.read(&mut dropped) {
                 Ok(0) => return Err(PeerError::Closed),
-                Ok(_) => {}
+                Ok(n) => self.traffic.received += n as u64,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) if timed_out(&e) => return Ok(()),
                 Err(e) => return Err(PeerError::Io(e)),
@@ -160,7 +185,10 @@ impl<S: Stream> Peer<S> {
             self.stream.limit_read(Some(left)).map_err(PeerError::Io)?;
             match self.stream.read(&mut buffer[filled..]) {
                 Ok(0) => return Err(PeerError::Truncated),
-                Ok(n) => filled += n,
+                Ok(n) => {
+                    self.traffic.received += n as u64;
+                    filled += n;
+                }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted || timed_out(&e) => {}
                 Err(e) => return Err(PeerError::Io(e)),
             }

@@ -47,9 +47,15 @@ pub fn run<T: Transport>(
         let thread_log = Arc::clone(&log);
         let serve = move || {
             let _slot = slot;
-            session::serve(Peer::new(stream, limits), &*backend, |report| {
-                let number = sessions.fetch_add(1, Ordering::Relaxed) + 1;
-                thread_log(&format!("session {number}: {report}"));
+            // Numbers are given out in the order in which sessions have something to tell.
+            let mut named = None;
+            session::serve(Peer::new(stream, limits), &*backend, |session, event| {
+                let number = match named {
+                    Some((known, number)) if known == session => number,
+                    _ => sessions.fetch_add(1, Ordering::Relaxed) + 1,
+                };
+                named = Some((session, number));
+                thread_log(&format!("session {number}: {event}"));
             });
         };
         // Without a thread the connection is dropped, and with it closed.

@@ -56,8 +56,8 @@ fn invalid_first_messages_are_answered_with_the_cause() {
         (r#"{"tee":"sample"}"#, "missing field `version`"),
         (r#"{"version":"0.1.0","tee":"sample"}"#, "invalid message"),
         (
-            r#"{"version":[0,2,0],"tee":"sample"}"#,
-            "protocol version 0.2.0 is not supported",
+            r#"{"version":[0,3,0],"tee":"sample"}"#,
+            "protocol version 0.3.0 is not supported",
         ),
         (
             r#"{"version":[1,0,0]}"#,

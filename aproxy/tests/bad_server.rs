@@ -126,7 +126,31 @@ fn status_500_is_passed_on() {
         attest_error(vec![answer], "/kbs/v0/attest with status 500");
     }
     let token = http("200 OK", TOKEN);
-    attest_error(vec![token, http("500 Oops", "")], "test with status 500");
+    attest_error(
+        vec![token, http("500 Oops", "")],
+        "/kbs/v0/resource with status 500",
+    );
+}
+
+#[test]
+fn server_that_is_away_for_a_moment_is_asked_again() {
+    let away = || http("503 Service Unavailable", "");
+    let (url, server) = canned(vec![away(), Vec::new(), http("200 OK", NONCE)]);
+    let mut svsm = Proxy::start(&url).connect();
+    svsm.negotiate(Tee::Sample);
+    let requests = server.join().unwrap();
+    assert_eq!(requests.len(), 3);
+    assert!(
+        requests
+            .iter()
+            .all(|text| text.starts_with("POST /kbs/v0/auth"))
+    );
+}
+
+#[test]
+fn evidence_is_sent_once() {
+    let away = || http("503 Service Unavailable", "");
+    attest_error(vec![away()], "/kbs/v0/attest with status 503");
 }
 
 #[test]
@@ -167,17 +191,21 @@ fn garbage_is_refused() {
             "{body}: {error}"
         );
     }
-    for nonce in ["", "%", "AAE"] {
+    for (nonce, words) in [
+        ("", "the nonce is not base64"),
+        ("%", "the nonce is not base64"),
+        ("AAE", "is not standard base64"),
+    ] {
         let body = json!({"nonce": nonce, "extra-params": ""}).to_string();
         let error = negotiation_error(http("200 OK", &body));
-        assert!(
-            error.contains("the nonce is not base64"),
-            "{nonce}: {error}"
-        );
+        assert!(error.contains(words), "{nonce}: {error}");
     }
     attest_error(vec![http("200 OK", "{}")], "to /kbs/v0/attest is invalid");
     let token = || http("200 OK", TOKEN);
-    attest_error(vec![token(), http("200 OK", "{}")], "test is invalid");
+    attest_error(
+        vec![token(), http("200 OK", "{}")],
+        "to /kbs/v0/resource is invalid",
+    );
     let jwe = json!({"protected": "%", "encrypted_key": "", "iv": "", "ciphertext": "", "tag": ""});
     attest_error(
         vec![token(), http("200 OK", &jwe.to_string())],
@@ -239,6 +267,7 @@ fn default_limits_leave_the_svsm_time_to_hear_the_cause() {
     assert!(limits.connect < limits.challenge);
     assert!(limits.challenge < Duration::from_secs(10));
     assert!(2 * limits.decision < Duration::from_secs(60));
+    assert!(limits.report < Duration::from_secs(30));
 }
 
 #[test]

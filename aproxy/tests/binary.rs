@@ -81,13 +81,29 @@ fn force_does_not_remove_other_files() {
 fn unusable_url_is_refused_before_the_socket_exists() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("s");
-    let output = Command::new(env!("CARGO_BIN_EXE_aproxy"))
-        .args(["--protocol", "kbs", "--url", "https://kbs", "--unix"])
-        .arg(&socket)
-        .output()
-        .unwrap();
-    assert!(!output.status.success());
-    let messages = String::from_utf8(output.stderr).unwrap();
-    assert!(messages.contains("give an http:// URL"), "{messages}");
-    assert!(!socket.exists());
+    let missing = dir.path().join("no-such.pem");
+    let missing = missing.to_str().unwrap();
+    for (args, words) in [
+        (vec!["--url", "ftp://kbs"], "give an http://"),
+        (vec!["--url", "https://kbs"], "needs --ca FILE"),
+        (
+            vec!["--url", "https://kbs", "--ca", missing],
+            "cannot read --ca",
+        ),
+        (
+            vec!["--url", "https://kbs", "--ca", "/dev/null"],
+            "no certificate",
+        ),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_aproxy"))
+            .args(["--protocol", "kbs", "--unix"])
+            .arg(&socket)
+            .args(args)
+            .output()
+            .unwrap();
+        assert!(!output.status.success());
+        let messages = String::from_utf8(output.stderr).unwrap();
+        assert!(messages.contains(words), "{messages}");
+        assert!(!socket.exists());
+    }
 }

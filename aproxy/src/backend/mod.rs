@@ -5,39 +5,46 @@
 
 use std::time::Duration;
 
-use libaproxy::v0_1::{AttestationRequest, Decryption, Param, Tee, Token};
-use libaproxy::{Base64, Text};
+use libaproxy::v0_2::{
+    Authentication, Code, Curves, Evidence, Jwe, Nonce, PublicKey, Sealed, Tee, Token,
+};
+use libaproxy::{Text, Version};
 use thiserror::Error;
 
 pub mod kbs;
+mod trustee;
 
 /// An attestation server that can be asked for many exchanges, also at the same time.
 pub trait Backend: Send + Sync + 'static {
-    /// Begins an exchange: asks the server for a challenge to evidence of `tee`.
-    fn negotiate(&self, tee: Tee) -> Result<Box<dyn Exchange>, BackendError>;
+    /// Begins an exchange with an SVSM that speaks `version`: asks the server for a challenge to
+    /// evidence of `tee`.
+    fn begin(&self, tee: Tee, version: Version) -> Result<Box<dyn Exchange>, BackendError>;
 }
 
 /// One exchange with the server, after the challenge.
 pub trait Exchange {
-    /// The challenge, decoded.
-    fn challenge(&self) -> &[u8];
+    /// The challenge as the server sent it.
+    fn nonce(&self) -> &Nonce;
 
-    /// What REPORT_DATA has to cover, in this order.
-    fn params(&self) -> Vec<Param>;
+    /// Curves the server can encrypt to.
+    fn curves(&self) -> &Curves;
 
-    /// Submits the evidence and fetches the secret.
-    fn attest(self: Box<Self>, request: &AttestationRequest) -> Result<Released, BackendError>;
+    /// Submits evidence that is bound to `key`, and fetches the secret.
+    fn attest(&mut self, evidence: &Evidence, key: &PublicKey) -> Result<Released, BackendError>;
+
+    /// Forwards a report about the volume whose secret was fetched.
+    fn report(&mut self, report: &Sealed) -> Result<Sealed, BackendError>;
 }
 
 /// An encrypted secret and what belongs to it.
 #[derive(Debug)]
 pub struct Released {
-    /// JWE ciphertext.
-    pub ciphertext: Base64,
-    /// The other parts of the JWE.
-    pub decryption: Decryption,
+    /// The secret.
+    pub jwe: Jwe,
     /// The server's token.
     pub token: Token,
+    /// The server's signature over the exchange. A server that gives one takes reports.
+    pub authentication: Option<Authentication>,
 }
 
 /// Why the server gave no secret. Words of the server are [`Text`], so safe to show.
@@ -68,6 +75,8 @@ pub enum BackendError {
         status: u16,
         /// Kind of error.
         kind: Text,
+        /// The server's own code for it; kbs-test gives one.
+        code: Option<Code>,
         /// The server's sentence.
         detail: Text,
     },
@@ -87,4 +96,39 @@ pub enum BackendError {
         /// What is wrong with it.
         cause: Text,
     },
+    /// The evidence cannot be put into the form the server reads.
+    #[error("the evidence cannot be converted for the attestation server: {0}")]
+    Evidence(&'static str),
+}
+
+impl BackendError {
+    /// The error in the terms of protocol 0.2.0.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Unreachable { .. } | Self::Timeout { .. } => Code::ServerUnreachable,
+            Self::Refused {
+                code: Some(code), ..
+            } => code.clone(),
+            Self::Refused { path, status, .. } | Self::Status { path, status } => {
+                match (*path, status) {
+                    (kbs::PATH_ATTEST, 401) => Code::EvidenceRefused,
+                    (kbs::PATH_REPORT, 409) => Code::Ledger,
+                    _ => Code::ServerError,
+                }
+            }
+            Self::Invalid { .. } => Code::ServerError,
+            Self::Evidence(_) => Code::BadRequest,
+        }
+    }
+
+    /// Whether the same request may succeed if it is repeated at once.
+    pub(crate) fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused { status, .. } | Self::Status { status, .. } => {
+                matches!(status, 502..=504)
+            }
+            _ => false,
+        }
+    }
 }

@@ -19,6 +19,7 @@ use libaproxy::v0_1::{
     AttestationRequest, AttestationResponse, EcPublicKey, Evidence, NegotiationRequest,
     NegotiationResponse, Param, Tee,
 };
+use libaproxy::v0_2::VolumeName;
 use libaproxy::{HEADER_LEN, Version};
 use p521::SecretKey;
 use p521::elliptic_curve::Generate;
@@ -78,20 +79,27 @@ impl Proxy {
             connect: Duration::from_secs(2),
             challenge: Duration::from_secs(2),
             decision: Duration::from_secs(3),
+            report: Duration::from_secs(3),
         };
-        Self::with_limits(url, peer, server)
+        Self::with_limits(url, Flavour::KbsTest, peer, server)
     }
 
     /// A proxy whose limits no loaded machine exceeds by accident.
     pub fn patient(url: &str) -> Self {
-        Self::with_limits(url, PeerLimits::default(), ServerLimits::default())
+        Self::of_flavour(url, Flavour::KbsTest)
     }
 
-    fn with_limits(url: &str, peer: PeerLimits, server: ServerLimits) -> Self {
+    /// The same for a server of that kind.
+    pub fn of_flavour(url: &str, flavour: Flavour) -> Self {
+        Self::with_limits(url, flavour, PeerLimits::default(), ServerLimits::default())
+    }
+
+    fn with_limits(url: &str, flavour: Flavour, peer: PeerLimits, server: ServerLimits) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("proxy.sock");
         let transport = UnixTransport::bind(&path, false).unwrap();
-        let backend = Kbs::new(url, Flavour::KbsTest, server).unwrap();
+        let resource = VolumeName::new("default/sample/test").unwrap();
+        let backend = Kbs::new(url, flavour, resource, None, server).unwrap();
         let lines = Lines::default();
         let sink = lines.clone();
         let log: Log = Arc::new(move |line| sink.push(line));
