@@ -1,0 +1,234 @@
+//! The engine in this process, and the reference behind its sockets.
+
+use std::{
+    io::{self, Read, Write},
+    os::unix::net::UnixStream,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+use vtpm::{
+    Tpm,
+    crypto::{HashAlg, KdfRng, Native},
+    environment::{Environment, RandomError},
+    storage::Memory,
+};
+
+use crate::command::{ENGINE, Pair, REFERENCE, Step};
+
+/// How long the reference may take to start or to answer.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Reproducible random bytes; real time, since the reference has it too.
+struct Surroundings(KdfRng, Instant);
+
+impl Environment for Surroundings {
+    fn random(&mut self, out: &mut [u8]) -> Result<(), RandomError> {
+        self.0.generate(out);
+        Ok(())
+    }
+    fn now_ms(&mut self) -> u64 {
+        self.1.elapsed().as_millis() as u64
+    }
+}
+
+/// A response.
+pub struct Response(pub Vec<u8>);
+
+impl Response {
+    pub fn code(&self) -> u32 {
+        self.0
+            .get(6..10)
+            .and_then(|b| b.try_into().ok())
+            .map_or(u32::MAX, u32::from_be_bytes)
+    }
+
+    fn tag(&self) -> u16 {
+        u16::from_be_bytes([self.0[0], self.0[1]])
+    }
+
+    /// The handle, when the command answers with one.
+    pub fn handle(&self, command: u32) -> Option<u32> {
+        let has = matches!(
+            command,
+            0x131 | 0x157 | 0x15B | 0x161 | 0x167 | 0x176 | 0x186 | 0x191
+        );
+        let bytes = self.0.get(10..14).filter(|_| has && self.code() == 0)?;
+        bytes.try_into().ok().map(u32::from_be_bytes)
+    }
+
+    /// The parameters, without handle and sessions.
+    pub fn parameters(&self, command: u32) -> &[u8] {
+        let start = if self.handle(command).is_some() {
+            14
+        } else {
+            10
+        };
+        let rest = self.0.get(start..).unwrap_or_default();
+        if self.code() != 0 || self.tag() != 0x8002 {
+            return rest;
+        }
+        let Some((size, rest)) = rest.split_first_chunk() else {
+            return &[];
+        };
+        rest.get(..u32::from_be_bytes(*size) as usize)
+            .unwrap_or_default()
+    }
+
+    /// What follows the parameters: nonces and HMACs.
+    pub fn sessions(&self, command: u32) -> &[u8] {
+        if self.code() != 0 || self.tag() != 0x8002 {
+            return &[];
+        }
+        let start = if self.handle(command).is_some() {
+            18
+        } else {
+            14
+        };
+        self.0
+            .get(start + self.parameters(command).len()..)
+            .unwrap_or_default()
+    }
+}
+
+/// One command and both answers.
+pub struct Exchange {
+    pub sent: Pair<Vec<u8>>,
+    pub actual: Response,
+    pub expected: Response,
+}
+
+impl Exchange {
+    /// Whether one side did what the other did not.
+    pub fn diverged(&self) -> bool {
+        (self.actual.code() == 0) != (self.expected.code() == 0)
+    }
+
+    pub fn describe(&self) -> String {
+        let short = |bytes: &[u8]| {
+            let text = hex::encode(bytes);
+            if text.len() > 700 {
+                format!("{}...", &text[..700])
+            } else {
+                text
+            }
+        };
+        format!(
+            "command {}\n    engine {}\n    reference {}",
+            short(&self.sent[ENGINE]),
+            short(&self.actual.0),
+            short(&self.expected.0)
+        )
+    }
+}
+
+/// Both TPMs, fresh.
+pub struct Sides {
+    engine: Tpm,
+    process: Child,
+    data: UnixStream,
+    control: UnixStream,
+    locality: u8,
+    _state: TempDir,
+}
+
+impl Sides {
+    pub fn start(reference: &str) -> io::Result<Self> {
+        let state = tempfile::tempdir()?;
+        let path = |name: &str| state.path().join(name).display().to_string();
+        let process = Command::new(reference)
+            .args(["socket", "--tpm2", "--flags", "not-need-init,startup-clear"])
+            .args(["--server", &format!("type=unixio,path={}", path("data"))])
+            .args(["--ctrl", &format!("type=unixio,path={}", path("control"))])
+            .args(["--tpmstate", &format!("dir={}", state.path().display())])
+            .args(["--log", "file=-"])
+            .stdout(Stdio::null())
+            .spawn()?;
+        let start = Instant::now();
+        let connect = |name: &str| loop {
+            match UnixStream::connect(path(name)) {
+                Ok(stream) => {
+                    stream.set_read_timeout(Some(LIMIT))?;
+                    return Ok(stream);
+                }
+                Err(error) if start.elapsed() > LIMIT => return Err(error),
+                Err(_) => std::thread::sleep(Duration::from_millis(5)),
+            }
+        };
+        let (control, data) = (connect("control")?, connect("data")?);
+        let surroundings = Surroundings(
+            KdfRng::new(HashAlg::Sha256, b"diff", "diff", &[]),
+            Instant::now(),
+        );
+        let (engine, _) = Tpm::power_on(Box::new(surroundings), Box::new(Memory::new()), &Native)
+            .map_err(io::Error::other)?;
+        let mut sides = Self {
+            engine,
+            process,
+            data,
+            control,
+            locality: 0,
+            _state: state,
+        };
+        let mut response = Vec::new();
+        sides.engine.execute(
+            0,
+            &[0x80, 1, 0, 0, 0, 12, 0, 0, 1, 0x44, 0, 0],
+            &mut response,
+        );
+        Ok(sides)
+    }
+
+    fn control(&mut self, request: &[u8]) -> io::Result<()> {
+        self.control.write_all(request)?;
+        let mut answer = [0; 4];
+        self.control.read_exact(&mut answer)?;
+        if answer == [0; 4] {
+            Ok(())
+        } else {
+            Err(io::Error::other("the reference refused a control request"))
+        }
+    }
+
+    /// Runs a step on both; nothing when it cannot be put to both alike.
+    pub fn exchange(&mut self, step: &Step) -> io::Result<Option<Exchange>> {
+        if step.power_cycle {
+            self.control(&[0, 0, 0, 2, 0, 0, 0, 1])?;
+            self.engine.power_cycle().map_err(io::Error::other)?;
+        }
+        if step.locality != self.locality {
+            self.control(&[0, 0, 0, 5, step.locality])?;
+            self.locality = step.locality;
+        }
+        let sent = [step.build(ENGINE), step.build(REFERENCE)];
+        if sent[ENGINE].len() > 4096
+            || (step.damage.is_some() && sent[ENGINE].len() != sent[REFERENCE].len())
+        {
+            return Ok(None);
+        }
+        let mut response = Vec::new();
+        self.engine
+            .execute(step.locality, &sent[ENGINE], &mut response);
+        self.data.write_all(&sent[REFERENCE])?;
+        let mut expected = vec![0; 10];
+        self.data.read_exact(&mut expected)?;
+        let size =
+            u32::from_be_bytes([expected[2], expected[3], expected[4], expected[5]]) as usize;
+        expected.resize(size.clamp(10, 4096), 0);
+        self.data.read_exact(&mut expected[10..])?;
+        Ok(Some(Exchange {
+            sent,
+            actual: Response(response),
+            expected: Response(expected),
+        }))
+    }
+}
+
+impl Drop for Sides {
+    fn drop(&mut self) {
+        // It holds nothing that is worth a clean end.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
