@@ -9,6 +9,9 @@
 #   --guestlink SOCKET   UNIX socket to make, for SVSM calls from the host (COM4);
 #                        for a kernel with the feature guestlink
 #   --state IMAGE        block device for the SVSM's state; repeatable, order kept
+#   --mock-snp DIR       native platform, kernel built with feature mock-snp: sign
+#                        reports with the test root in DIR that
+#                        "kbs-test make-test-root DIR" made
 #   --qemu PATH          QEMU to use (default: qemu-system-x86_64)
 #   --igvm FILE          boot image of an SNP guest (default: bin/coconut-qemu.igvm);
 #                        on the native platform the image whose digest is reported
@@ -37,7 +40,7 @@ usage_error() {
     exit 64
 }
 
-platform=auto qemu=qemu-system-x86_64 accel=auto aproxy='' guestlink='' image='' memory='' log='' dry_run=''
+platform=auto qemu=qemu-system-x86_64 accel=auto aproxy='' mock_snp='' guestlink='' image='' memory='' log='' dry_run=''
 seconds=0
 igvm=$top/bin/coconut-qemu.igvm
 kernel=$top/bin/svsm-native.elf
@@ -46,10 +49,11 @@ extra=()
 
 while [ $# -gt 0 ]; do
     case $1 in
-    --aproxy | --guestlink | --state | --qemu | --igvm | --kernel | --image | --accel | --memory | --log | --timeout)
+    --aproxy | --mock-snp | --guestlink | --state | --qemu | --igvm | --kernel | --image | --accel | --memory | --log | --timeout)
         [ $# -ge 2 ] || usage_error "$1 needs a value"
         ;;&
     --aproxy) aproxy=$2 ;;
+    --mock-snp) mock_snp=$2 ;;
     --guestlink) guestlink=$2 ;;
     --state) states+=("$2") ;;
     --qemu) qemu=$2 ;;
@@ -155,8 +159,15 @@ if [ $platform = native ]; then
     else
         echo "launch_guest.sh: no $igvm or no bin/igvmmeasure; the SVSM will report no measurement" >&2
     fi
+    if [ -n "$mock_snp" ]; then
+        file_for --mock-snp "$mock_snp/vcek.key"
+        file_for --mock-snp "$mock_snp/certs.bin"
+        cmd+=(-fw_cfg "name=opt/org.coconut-svsm/mock-vcek,file=$(quoted "$mock_snp/vcek.key")"
+            -fw_cfg "name=opt/org.coconut-svsm/mock-certs,file=$(quoted "$mock_snp/certs.bin")")
+    fi
 else
     file_for --igvm "$igvm"
+    [ -z "$mock_snp" ] || usage_error "--mock-snp is for the native platform; an SNP host has real reports"
     [ -z "$guestlink" ] || usage_error "--guestlink is for the native platform; an image for SNP hosts has no such line"
     memory=${memory:-8G}
     cmd+=(-M "q35,confidential-guest-support=sev0,memory-backend=ram0,igvm-cfg=igvm0,x-svsm-virtio-mmio=on,accel=kvm"

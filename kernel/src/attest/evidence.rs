@@ -79,13 +79,18 @@ impl SampleEvidence {
     /// With a measurement as the host hands it over: 96 hex digits, white space
     /// around them ignored.
     pub fn with_measurement(text: &[u8]) -> Result<Self, EvidenceError> {
-        let mut measurement = [0; MEASUREMENT_LEN];
-        hex::decode_to_slice(text.trim_ascii(), &mut measurement)
-            .map_err(|_| EvidenceError::Measurement)?;
         Ok(Self {
-            measurement: Some(measurement),
+            measurement: Some(self_reported(text)?),
         })
     }
+}
+
+/// A measurement as the host hands it over, see [`SampleEvidence::with_measurement`].
+pub(crate) fn self_reported(text: &[u8]) -> Result<[u8; MEASUREMENT_LEN], EvidenceError> {
+    let mut measurement = [0; MEASUREMENT_LEN];
+    hex::decode_to_slice(text.trim_ascii(), &mut measurement)
+        .map_err(|_| EvidenceError::Measurement)?;
+    Ok(measurement)
 }
 
 impl EvidenceSource for SampleEvidence {

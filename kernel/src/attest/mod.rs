@@ -14,6 +14,8 @@ pub mod ecdh;
 pub mod evidence;
 pub mod jwe;
 pub mod key;
+#[cfg(feature = "mock-snp")]
+pub mod mock_snp;
 pub mod outcome;
 pub mod report;
 pub mod secret;
@@ -95,10 +97,7 @@ pub enum AttestError {
     #[error("negotiation: {0}")]
     Version(#[from] UnsupportedVersion),
     /// The proxy speaks the older version only, and keys are pinned.
-    #[error(
-        "negotiation: the proxy speaks protocol 0.1.0 only, which authenticates no server, \
-         but this image has pinned keys"
-    )]
+    #[error("negotiation: the proxy speaks protocol 0.1.0 only, but this image has pinned keys")]
     Downgrade,
     /// The proxy says it cannot negotiate; version 0.1.0.
     #[error("negotiation: the proxy gave up and says: {0}")]

@@ -2,12 +2,14 @@
 
 use super::Machine;
 use crate::attest::{
-    AttestError, Client, EvidenceError, SampleEvidence, Secret, Timeouts, TrustPolicy,
+    self, AttestError, Client, EvidenceError, SampleEvidence, Secret, Timeouts, TrustPolicy,
 };
 use crate::drivers::fw_cfg::{FwCfg, FwCfgError};
 use crate::drivers::uart::{COM3, Uart};
 use crate::exec;
 use crate::platform::EvidenceSource;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 /// Where the launch script leaves the measurement of the image, as fw_cfg knows it.
 const MEASUREMENT_FILE: &str = "opt/org.coconut-svsm/measurement";
@@ -35,7 +37,7 @@ pub(super) fn obtain_secret(machine: &Machine) -> Result<Secret, AttestationStop
     let line = Uart::open(machine.platform.ports(), COM3).ok_or(AttestationStop::NoPort)?;
     let client = Client {
         clock: machine.clock,
-        evidence: &evidence,
+        evidence: &*evidence,
         entropy: machine.entropy,
         policy: &TrustPolicy::trust_on_first_use(),
         timeouts: Timeouts::default(),
@@ -47,20 +49,66 @@ pub(super) fn obtain_secret(machine: &Machine) -> Result<Secret, AttestationStop
 }
 
 /// What makes the evidence on this platform.
-fn evidence(machine: &Machine) -> Result<SampleEvidence, AttestationStop> {
+fn evidence(machine: &Machine) -> Result<Box<dyn attest::EvidenceSource>, AttestationStop> {
     match machine.platform.evidence_source() {
-        EvidenceSource::None => sample_evidence(machine),
+        EvidenceSource::None => {
+            #[cfg(feature = "mock-snp")]
+            if let Some(mock) = mock_snp(machine)? {
+                return Ok(Box::new(mock));
+            }
+            Ok(Box::new(sample_evidence(machine)?))
+        }
     }
 }
 
 /// A sample, with the measurement that the host says the image has.
 fn sample_evidence(machine: &Machine) -> Result<SampleEvidence, AttestationStop> {
-    let file = match FwCfg::open(machine.platform.ports()) {
-        Some(device) => device.read_file(MEASUREMENT_FILE, MEASUREMENT_LIMIT)?,
-        None => None,
+    Ok(
+        match fw_cfg_file(machine, MEASUREMENT_FILE, MEASUREMENT_LIMIT)? {
+            Some(text) => SampleEvidence::with_measurement(&text)?,
+            None => SampleEvidence::default(),
+        },
+    )
+}
+
+/// A report under the test key that the host handed over, if it did.
+#[cfg(feature = "mock-snp")]
+fn mock_snp(machine: &Machine) -> Result<Option<attest::mock_snp::MockSnp>, AttestationStop> {
+    /// Where the launch script leaves the key, PKCS#8 in DER form.
+    const KEY_FILE: &str = "opt/org.coconut-svsm/mock-vcek";
+    const KEY_LIMIT: usize = 1024;
+    /// And the certificates, as a host of SNP guests hands them out.
+    const CERTIFICATES_FILE: &str = "opt/org.coconut-svsm/mock-certs";
+    const CERTIFICATES_LIMIT: usize = 16 * 1024;
+
+    let Some(key) = fw_cfg_file(machine, KEY_FILE, KEY_LIMIT)? else {
+        return Ok(None);
     };
-    Ok(match file {
-        Some(text) => SampleEvidence::with_measurement(&text)?,
-        None => SampleEvidence::default(),
+    let key = zeroize::Zeroizing::new(key);
+    let certificates = fw_cfg_file(machine, CERTIFICATES_FILE, CERTIFICATES_LIMIT)?;
+    let measurement = match fw_cfg_file(machine, MEASUREMENT_FILE, MEASUREMENT_LIMIT)? {
+        Some(text) => attest::evidence::self_reported(&text)?,
+        None => [0; attest::evidence::MEASUREMENT_LEN],
+    };
+    log::warn!(
+        "attestation evidence is signed by a test key and proves nothing: development build mock-snp"
+    );
+    let certificates = certificates.unwrap_or_default();
+    Ok(Some(attest::mock_snp::MockSnp::new(
+        &key,
+        certificates,
+        measurement,
+    )?))
+}
+
+/// A file that the host handed over.
+fn fw_cfg_file(
+    machine: &Machine,
+    name: &str,
+    limit: usize,
+) -> Result<Option<Vec<u8>>, AttestationStop> {
+    Ok(match FwCfg::open(machine.platform.ports()) {
+        Some(device) => device.read_file(name, limit)?,
+        None => None,
     })
 }

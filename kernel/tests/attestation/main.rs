@@ -12,7 +12,7 @@ mod vectors;
 mod vectors02;
 
 use libaproxy::v0_1::*;
-use libaproxy::v0_2::Curve;
+use libaproxy::v0_2::{Curve, JweFormatError, SignedSecretError};
 use libaproxy::{MAX_MESSAGE, MessageError, UnsupportedVersion, Version, frame};
 use proxy::{Fixed, Proxy, attest_as, attest_with, last_elapsed, some_key};
 use server::{deciding, framed, honest, negotiation, tampering};
@@ -22,7 +22,7 @@ use svsm::attest::ecdh::PointError;
 use svsm::attest::jwe::JweError;
 use svsm::attest::{
     AttestError, EvidenceError, EvidenceSource, LinkError, ReportData, SampleEvidence, SecretError,
-    TrustPolicy,
+    TrustError, TrustPolicy,
 };
 use svsm::entropy::{Entropy, EntropyError};
 
@@ -484,6 +484,7 @@ fn every_message() -> Vec<AttestError> {
         BindingError::NoChallenge,
         BindingError::Repeated,
         BindingError::EmptyChallenge,
+        BindingError::Unknown("none".into()),
     ];
     let of_jwe = [
         JweError::Length {
@@ -497,6 +498,10 @@ fn every_message() -> Vec<AttestError> {
             found: 32,
         }),
         JweError::Point(PointError::NotOnCurve(Curve::P521)),
+        JweError::Point(PointError::Curve {
+            expected: Curve::P384,
+            found: Curve::P256,
+        }),
         JweError::Unwrap,
         JweError::Tag,
     ];
@@ -509,6 +514,18 @@ fn every_message() -> Vec<AttestError> {
         AttestError::Refused("...".into()),
         AttestError::RefusedSilently,
         AttestError::NoSecret("secret"),
+        AttestError::Downgrade,
+        AttestError::NoCurve,
+        AttestError::Format(JweFormatError::Algorithm),
+        AttestError::Release(frame::decode::<u8>(b"x").unwrap_err()),
+        AttestError::SignedSecret(SignedSecretError::Payload),
+        AttestError::Token,
+        AttestError::NoSession,
+        AttestError::Trust(TrustError::Malformed),
+        AttestError::Trust(TrustError::SignatureLength(95)),
+        AttestError::Trust(TrustError::Signature),
+        AttestError::Trust(TrustError::Unauthenticated),
+        AttestError::Trust(TrustError::SignatureMissing),
         AttestError::Secret(SecretError::Empty),
         AttestError::Secret(SecretError::TooShort(31)),
     ];
