@@ -256,13 +256,14 @@ pub fn record(
     }
     // A volume that may be formatted at any time changes its disk and its counter at an open.
     let same_disk = !(volume.allow_format && report.kind == Kind::Open);
-    if let Some(identity) = stored.identity.filter(|_| same_disk) {
-        if identity != report.identity {
-            return Err(Refusal::Identity {
-                stored: identity,
-                reported: report.identity,
-            });
-        }
+    if let Some(identity) = stored.identity
+        && same_disk
+        && identity != report.identity
+    {
+        return Err(Refusal::Identity {
+            stored: identity,
+            reported: report.identity,
+        });
     }
     if same_disk && report.counter < stored.counter {
         return Err(Refusal::Counter {

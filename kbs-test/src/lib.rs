@@ -27,6 +27,7 @@ pub mod jws;
 pub mod ledger;
 pub mod log;
 pub mod release;
+pub mod requests;
 pub mod server;
 pub mod session;
 pub mod snp;

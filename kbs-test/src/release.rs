@@ -165,7 +165,7 @@ fn authenticated(
     let plaintext = plaintext(name, &opened.volume, &opened.secret, &opened.key)?;
     let jwe = jwe::seal(&attested.key, &plaintext, &mut SysRng)?;
     let transcript = Transcript {
-        tee: &attested.challenge.tee.to_string(),
+        tee: attested.challenge.tee.as_ref(),
         nonce: &attested.challenge.encoded(),
         key: &attested.key,
         evidence_digest: &attested.claims.evidence_digest,

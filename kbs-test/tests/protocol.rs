@@ -128,7 +128,6 @@ fn other_launch_measurement_is_refused_and_printed() {
     let kbs = Kbs::start(Policy {
         measurement: Some(expected.parse().unwrap()),
         allow_sample: true,
-        ..Policy::default()
     });
     let (client, key) = (kbs.client(), new_key());
     let nonce = client.auth("sample");

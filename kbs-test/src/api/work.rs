@@ -3,17 +3,16 @@
 use std::time::{Instant, SystemTime};
 
 use getrandom::SysRng;
-use kbs_types::{Attestation, Tee};
-use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
 
-use super::{Kbs, PROTOCOL_VERSION};
+use super::Kbs;
 use crate::binding::Bound;
 use crate::claims::Claims;
 use crate::error::ApiError;
 use crate::evidence;
 use crate::ledger::Kind;
 use crate::release::{self, Answer, Sealed};
+use crate::requests;
 use crate::session::{Challenge, Exchange, SessionError, SessionId};
 use crate::tee_key::TeeKey;
 use crate::token;
@@ -48,43 +47,9 @@ fn exchange_name(exchange: Exchange) -> &'static str {
 }
 
 fn open_session(kbs: &Kbs, body: &[u8]) -> Result<(SessionId, Challenge), ApiError> {
-    let (tee, exchange) = parse_request(body)?;
+    let (tee, exchange) = requests::auth(body)?;
     let mut sessions = kbs.sessions();
     Ok(sessions.open(Instant::now(), tee, exchange, &mut SysRng)?)
-}
-
-/// Reads the body of `/auth`.
-pub(crate) fn parse_request(body: &[u8]) -> Result<(Tee, Exchange), ApiError> {
-    /// Read first: a client of another version deserves to be told so, whatever else it sends.
-    #[derive(Deserialize)]
-    struct Head {
-        version: String,
-    }
-    let head: Head = parse(body)?;
-    if head.version != PROTOCOL_VERSION {
-        return Err(ApiError::Version(head.version));
-    }
-    let request: kbs_types::Request = parse(body)?;
-    match request.tee {
-        Tee::Sample | Tee::Snp => {}
-        other => return Err(ApiError::Tee(other)),
-    }
-    let extra = request.extra_params.as_str().unwrap_or_default();
-    Ok((request.tee, requested_exchange(extra)?))
-}
-
-/// Extra parameters that do not mention the SVSM's exchange are ignored, as the protocol says for
-/// these kinds of evidence.
-fn requested_exchange(extra_params: &str) -> Result<Exchange, ApiError> {
-    #[derive(Deserialize)]
-    struct Extra {
-        svsm: Option<String>,
-    }
-    match serde_json::from_str::<Extra>(extra_params) {
-        Ok(Extra { svsm: Some(v) }) if v == VERSION => Ok(Exchange::Authenticated),
-        Ok(Extra { svsm: Some(v) }) => Err(ApiError::Exchange(v)),
-        _ => Ok(Exchange::Plain),
-    }
 }
 
 pub(super) fn attest(
@@ -124,7 +89,7 @@ fn appraise(
     challenge: &Challenge,
     body: &[u8],
 ) -> Result<String, ApiError> {
-    let request = parse_attestation(body)?;
+    let request = requests::attestation(body)?;
     if request.runtime_data.nonce != challenge.encoded() {
         return Err(ApiError::Nonce);
     }
@@ -163,18 +128,6 @@ fn appraise(
     )?;
     kbs.sessions().accept(Instant::now(), id, key, claims)?;
     Ok(token)
-}
-
-/// Reads the body of `/attest`. What would not be checked is refused.
-pub(crate) fn parse_attestation(body: &[u8]) -> Result<Attestation, ApiError> {
-    let request: Attestation = parse(body)?;
-    if request.init_data.is_some() {
-        return Err(ApiError::InitData);
-    }
-    if !request.tee_evidence.additional_evidence.is_empty() {
-        return Err(ApiError::AdditionalEvidence);
-    }
-    Ok(request)
 }
 
 /// Evidence that earns no volume's secret is refused at once, in the words of the volume that is
@@ -258,7 +211,7 @@ pub(super) fn report(
     let recorded = id
         .map_err(ApiError::from)
         .and_then(|id| {
-            let sealed: Sealed = parse(body)?;
+            let sealed = requests::report(body)?;
             Ok(release::record(
                 &kbs.setup.store,
                 &id,
@@ -290,27 +243,4 @@ pub(super) fn report(
         kbs.setup.log.event(&line);
     }
     Ok(recorded.ack)
-}
-
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
-    serde_json::from_slice(body).map_err(|e| ApiError::Request(e.to_string()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn exchange_is_the_one_asked_for() {
-        let ask = |text: &str| requested_exchange(text);
-        assert!(matches!(ask(""), Ok(Exchange::Plain)));
-        assert!(matches!(ask("{}"), Ok(Exchange::Plain)));
-        assert!(matches!(ask("{\"other\":1}"), Ok(Exchange::Plain)));
-        let asked = ask("{\"svsm\":\"0.2.0\",\"more\":1}");
-        assert!(matches!(asked, Ok(Exchange::Authenticated)));
-        for other in ["0.1.0", "0.2.1", ""] {
-            let e = ask(&format!("{{\"svsm\":\"{other}\"}}")).unwrap_err();
-            assert!(matches!(e, ApiError::Exchange(v) if v == other));
-        }
-    }
 }
