@@ -249,6 +249,43 @@ fn report_not_stored_before_the_server_was_killed_is_stored_later() {
     assert!(db.ledger().contains("epoch    1\n"));
 }
 
+/// Kills the server at any moment while an SVSM reports commits as fast as it can.
+#[test]
+fn acknowledged_reports_survive_a_kill() {
+    let db = Db::new();
+    db.register(&["--ledger", "commit"]);
+    let mut counter = 1;
+    for round in 1..=8u64 {
+        let mut server = db.serve(&[]);
+        let (mut svsm, told) = Svsm::boot(&server.url, DEFAULT).unwrap();
+        assert!(
+            told.counter == counter - 1 || told.counter == counter,
+            "{told:?}"
+        );
+        counter = told.counter;
+        let open = svsm.report("open", 1, told.epoch + 1, counter);
+        svsm.deliver(&open).unwrap();
+        let mut acknowledged = 0;
+        std::thread::scope(|scope| {
+            let child = &mut server.child;
+            scope.spawn(move || {
+                std::thread::sleep(std::time::Duration::from_millis(20 + 17 * round));
+                child.kill().unwrap();
+            });
+            loop {
+                counter += 1;
+                let commit = svsm.report("commit", 1, told.epoch + 1, counter);
+                match svsm.client.try_post("/svsm/report", &svsm.seal(&commit)) {
+                    Ok((200, _)) => acknowledged += 1,
+                    Ok(other) => panic!("{other:?}"),
+                    Err(_) => break,
+                }
+            }
+        });
+        println!("round {round}: {acknowledged} commits acknowledged");
+    }
+}
+
 #[test]
 fn priming_is_used_up_even_if_the_secret_never_arrived() {
     let db = Db::new();

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -66,7 +67,7 @@ impl DbArgs {
 fn record(audit: &Audit, event: &str, name: &VolumeName, mut facts: Value) -> Result<()> {
     facts["volume"] = name.as_str().into();
     // Who was it? The account is what the operating system can tell.
-    facts["by"] = std::env::var("USER").unwrap_or_default().into();
+    facts["by-uid"] = fs::metadata("/proc/self").ok().map(|m| m.uid()).into();
     audit
         .record(event, facts)
         .context("cannot write the audit log, nothing was changed")
