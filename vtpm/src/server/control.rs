@@ -5,7 +5,7 @@
 
 use std::vec::Vec;
 
-use super::Device;
+use super::{Device, info};
 
 /// A request's number.
 pub(super) type Number = u32;
@@ -24,12 +24,23 @@ const STOP: Number = 0x0E;
 const GET_CONFIG: Number = 0x0F;
 pub(super) const SET_DATAFD: Number = 0x10;
 const SET_BUFFERSIZE: Number = 0x11;
+const GET_INFO: Number = 0x12;
 
 /// What `GET_CAPABILITY` reports: initialise, shut down, established flag, locality, hash
-/// sequence, cancel, reset of the flag, stop, configuration, data descriptor, buffer size.
+/// sequence, cancel, reset of the flag, stop, configuration, data descriptor, buffer size, info.
 /// Not there: saved volatile state and state blobs, which only migration needs.
-const CAPABILITIES: u32 =
-    1 | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 7 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 13;
+const CAPABILITIES: u32 = 1
+    | 1 << 1
+    | 1 << 2
+    | 1 << 3
+    | 1 << 4
+    | 1 << 5
+    | 1 << 7
+    | 1 << 10
+    | 1 << 11
+    | 1 << 12
+    | 1 << 13
+    | 1 << 14;
 
 const SUCCESS: u32 = 0;
 const FAIL: u32 = 9;
@@ -64,6 +75,7 @@ pub(super) fn size(request: &[u8]) -> usize {
     };
     match number {
         INIT | SET_BUFFERSIZE => 8,
+        GET_INFO => 20,
         SET_LOCALITY | RESET_ESTABLISHED => 5,
         HASH_DATA => match word(request, 4) {
             Some(length) => 8 + length.min(BUFFER) as usize,
@@ -157,6 +169,22 @@ pub(super) fn handle(
             let wanted = word(request, 4).unwrap_or(0);
             let result = if on && wanted != 0 { FAIL } else { SUCCESS };
             answer(&[result, BUFFER, BUFFER, BUFFER])
+        }
+        Some(GET_INFO) => {
+            let flags = u64::from(word(request, 4).unwrap_or(0)) << 32
+                | u64::from(word(request, 8).unwrap_or(0));
+            let offset = word(request, 12).unwrap_or(0) as usize;
+            match info::json(device, flags).filter(|_| on) {
+                Some(json) => {
+                    let bytes = [json.as_bytes(), &[0]].concat();
+                    let part = bytes.get(offset..).unwrap_or_default();
+                    // The texts have some hundred bytes.
+                    let mut reply = answer(&[SUCCESS, bytes.len() as u32, part.len() as u32]);
+                    reply.extend_from_slice(part);
+                    reply
+                }
+                None => answer(&[FAIL, 0, 0]),
+            }
         }
         _ => answer(&[BAD_ORDINAL]),
     };

@@ -12,10 +12,11 @@
 mod control;
 mod device;
 mod directory;
+mod info;
 mod run;
 mod socket;
 
 pub use device::{Device, HostEnvironment, LocalTpm};
-pub use directory::{Directory, DirectoryError};
+pub use directory::{Directory, DirectoryError, FILE};
 pub use run::{Options, serve};
 pub use socket::{Source, Stream};

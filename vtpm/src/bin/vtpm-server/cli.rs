@@ -10,11 +10,11 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
-use vtpm::server::{Options, Source, Stream};
+use vtpm::server::{FILE, Options, Source, Stream};
 
 /// What `--print-capabilities` prints: the features of swtpm that are here.
 pub const CAPABILITIES: &str = concat!(
-    r#"{ "type": "swtpm", "features": [ "tpm-2.0", "flags-opt-startup", "cmdarg-seccomp", "#,
+    r#"{ "type": "swtpm", "features": [ "tpm-2.0", "flags-opt-startup", "cmdarg-seccomp", "cmdarg-print-states", "#,
     r#""nvram-backend-dir", "rsa-keysize-1024", "rsa-keysize-2048", "rsa-keysize-3072" ], "version": ""#,
     env!("CARGO_PKG_VERSION"),
     r#"" }"#
@@ -100,6 +100,9 @@ pub struct Socket {
     /// Print what is supported, as JSON
     #[arg(long, visible_alias = "print-capabilites")]
     pub print_capabilities: bool,
+    /// Print which states the state directory has, as JSON
+    #[arg(long)]
+    pub print_states: bool,
 }
 
 /// The `key=value` items of one option's value; a key alone has the value "".
@@ -189,6 +192,18 @@ impl Socket {
         items.take("mode");
         items.end()?;
         Ok(Some(directory.into()))
+    }
+
+    /// What `--print-states` prints: the permanent state under swtpm's name for it.
+    pub fn states(&self) -> Result<&'static str, Error> {
+        let there = self
+            .state_directory()?
+            .is_some_and(|directory| directory.join(FILE).exists());
+        Ok(if there {
+            r#"{ "type": "swtpm", "states": [ "permall" ] }"#
+        } else {
+            r#"{ "type": "swtpm", "states": [ ] }"#
+        })
     }
 
     /// The file for the process number.

@@ -29,6 +29,10 @@ fn run(arguments: &cli::Socket) -> Result<ExitCode, cli::Error> {
         println!("{}", cli::CAPABILITIES);
         return Ok(ExitCode::SUCCESS);
     }
+    if arguments.print_states {
+        println!("{}", arguments.states()?);
+        return Ok(ExitCode::SUCCESS);
+    }
     arguments.check()?;
     if arguments.daemon && !arguments.detached {
         return Ok(daemon::start()?);
