@@ -191,7 +191,8 @@ impl Authorization {
         };
         if uses_auth && !state.is_da_exempt(entity) {
             da::check_lockout(state, entity == rh::LOCKOUT)?;
-            if state.boots.left != Shutdown::DA_USED {
+            // A failure of lockoutAuth disables it at once, which no power cut hides for long.
+            if entity != rh::LOCKOUT && state.boots.left != Shutdown::DA_USED {
                 self.traces.push(Trace::DaUsed);
                 return Err(Rc::RETRY);
             }
@@ -246,7 +247,8 @@ impl Authorization {
         included: Option<u32>,
     ) -> Result<()> {
         let Some(used) = self.sessions.get(index) else { return Err(Rc::FAILURE) };
-        if session.is_policy() && key.is_empty() && used.hmac.is_empty() {
+        if key.is_empty() && used.hmac.is_empty() {
+            // Without any secret an HMAC proves nothing, and may be left out.
             return Ok(());
         }
         let cp_hash = cp_hash(context, command.code, params, session.hash);
@@ -473,13 +475,12 @@ fn rp_hash(code: u32, reply: &[u8], hash: HashAlg) -> Vec<u8> {
     crypto::hash(hash, &[&0u32.to_be_bytes(), &code.to_be_bytes(), reply])
 }
 
-/// What identifies the entity a session is bound to: it includes the authorization value, so
-/// that the binding ends when the value changes.
+/// What identifies the entity a session is bound to: a digest of its name and authorization
+/// value, so that the binding ends when the value changes.
 #[must_use]
 pub fn bound_entity(state: &State, entity: u32) -> Bytes {
-    let mut bytes = Bytes::new(state.name(entity));
-    bytes.raw(&state.auth_value(entity));
-    bytes
+    let parts: &[&[u8]] = &[&state.name(entity), &[0], &state.auth_value(entity)];
+    Bytes::new(crypto::hash(HashAlg::Sha256, parts))
 }
 
 fn is_bound_to(state: &State, session: &Session, entity: u32) -> bool {
@@ -556,7 +557,7 @@ fn response_hmac(
             key.raw(&state.auth_value(entity));
         }
     }
-    if session.is_policy() && key.is_empty() && used.hmac.is_empty() {
+    if key.is_empty() && used.hmac.is_empty() {
         return Vec::new();
     }
     let rp = rp_hash(command.code, reply, session.hash);

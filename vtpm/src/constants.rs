@@ -164,6 +164,7 @@ pub mod limit {
     pub const NV_BUFFER: usize = 1024;
     pub const NV_INDEX: usize = 2048;
     pub const NV_TOTAL: usize = 176_832;
+    pub const ORDERLY_TOTAL: usize = 508;
     pub const SENSITIVE_DATA: usize = 128;
     pub const SYM_KEY: usize = 32;
     pub const RSA_KEY: usize = 384;

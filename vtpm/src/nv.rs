@@ -71,17 +71,6 @@ impl State {
         }
     }
 
-    /// The highest value any counter has or ever had.
-    #[must_use]
-    pub fn max_counter(&self) -> u64 {
-        self.nv
-            .keys()
-            .filter_map(|handle| self.nv_index(*handle))
-            .filter(|index| index.public.kind() == nva::NT_COUNTER && index.public.has(nva::WRITTEN))
-            .map(number)
-            .fold(self.boots.max_counter, u64::max)
-    }
-
     /// Removes an index; a counter's value is remembered for the next one.
     pub fn remove_nv(&mut self, handle: u32) {
         if let Some(index) = self.nv_index(handle)
@@ -101,6 +90,12 @@ impl State {
     pub fn nv_used(&self) -> usize {
         let indices = self.nv.values().map(|index| 64 + usize::from(index.public.size) + index.auth.len());
         indices.sum::<usize>() + self.persistent.len() * 1536
+    }
+
+    /// Bytes of RAM that the orderly indices use, as their budget counts them.
+    #[must_use]
+    pub fn orderly_used(&self) -> usize {
+        self.ram.orderly_nv.values().map(|index| 12 + usize::from(index.public.size)).sum()
     }
 
     /// Puts the locks and the written state of all indices as a startup does, and the orderly

@@ -190,9 +190,6 @@ impl State {
         self.ram.reallocated = false;
         let set = if resume { !SAVED } else { ALL };
         let reset = self.reset_mut();
-        if !resume {
-            reset.pcr_counter = 0;
-        }
         let counted = (set & ALL & !NO_INCREMENT).count_ones();
         reset.pcr_counter = reset.pcr_counter.wrapping_add(counted);
     }

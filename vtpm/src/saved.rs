@@ -22,6 +22,7 @@ use crate::{
 const SEQUENCE: u32 = rh::TRANSIENT_FIRST + 1;
 const ST_CLEAR: u32 = rh::TRANSIENT_FIRST + 2;
 const KEY: usize = 32;
+const SESSION_SIZE: usize = 320;
 
 fn crypt(context: &Context<'_>, saved: &SavedContext, encrypt: bool, data: &mut [u8]) -> Result<()> {
     let proof = context.state.proof(saved.hierarchy);
@@ -62,7 +63,11 @@ pub fn save(context: &mut Context<'_>, handle: u32) -> Result<SavedContext> {
     if ht::of(handle) != ht::TRANSIENT {
         let (sequence, session) = context.state.save_session(handle)?;
         let saved = SavedContext { sequence, handle, hierarchy: rh::NULL, blob: Vec::new() };
-        return seal(context, saved, session.encoded());
+        // All sessions look alike from outside, and are as long as the reference's.
+        let mut data = session.encoded();
+        let size = data.len().max(SESSION_SIZE);
+        data.resize(size, 0);
+        return seal(context, saved, data);
     }
     let slot = context.state.slot(handle).cloned().ok_or(Rc::REFERENCE_H0)?;
     let (kind, hierarchy) = match &slot {
@@ -85,7 +90,7 @@ pub fn save(context: &mut Context<'_>, handle: u32) -> Result<SavedContext> {
 pub fn load(context: &mut Context<'_>, saved: &SavedContext) -> Result<u32> {
     let wrong = |rc: Rc| rc.parameter(1);
     let mut reader = Reader::new(&saved.blob);
-    let given = reader.sized(CONTEXT_HASH.size()).map_err(wrong)?;
+    let given = reader.sized(CONTEXT_HASH.size())?;
     let data = reader.left();
     let object = ht::of(saved.handle) == ht::TRANSIENT;
     if object {
@@ -98,7 +103,9 @@ pub fn load(context: &mut Context<'_>, saved: &SavedContext) -> Result<u32> {
         let slot = Slot::decoded(&data).ok_or(wrong(Rc::INTEGRITY))?;
         return context.state.add_slot(slot);
     }
-    let session = Session::decoded(&data).ok_or(wrong(Rc::INTEGRITY))?;
+    let mut padded = Reader::new(&data);
+    let session = Session::decode(&mut padded).ok_or(wrong(Rc::INTEGRITY))?;
+    ensure(padded.left().iter().all(|byte| *byte == 0), wrong(Rc::INTEGRITY))?;
     let handle = session.handle;
     ensure(handle == saved.handle, wrong(Rc::INTEGRITY))?;
     context.state.load_session(saved.sequence, session)?;

@@ -13,11 +13,18 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
     let auth = without_trailing_zeros(&auth);
     ensure(auth.len() <= hash.size(), Rc::SIZE).p(1)?;
     ensure(public.policy.is_empty() || public.policy.len() == hash.size(), Rc::SIZE).p(2)?;
-    check_attributes(&public, context.handle(0) == rh::PLATFORM).p(2)?;
+    let platform = context.handle(0) == rh::PLATFORM;
+    let enabled = !platform || context.state.is_enabled(rh::PLATFORM_NV);
+    ensure(enabled, Rc::HIERARCHY).h(1)?;
+    check_attributes(&public, platform).p(2)?;
     let state = &mut *context.state;
     ensure(!state.nv.contains_key(&public.index), Rc::NV_DEFINED)?;
     let needed = 64 + usize::from(public.size) + auth.len();
     ensure(state.nv_used() + needed <= limit::NV_TOTAL, Rc::NV_SPACE)?;
+    if public.has(nva::ORDERLY) {
+        let ram = 12 + usize::from(public.size);
+        ensure(state.orderly_used() + ram <= limit::ORDERLY_TOTAL, Rc::NV_SPACE)?;
+    }
     let handle = public.index;
     let index = NvIndex { public, auth: Bytes::new(auth.to_vec()), data: Bytes::default() };
     let index = Arc::new(index);
@@ -47,7 +54,8 @@ fn check_attributes(public: &NvPublic, platform: bool) -> Result<()> {
     attributes(!none(nva::PPWRITE | nva::OWNERWRITE | nva::AUTHWRITE | nva::POLICYWRITE))?;
     attributes(!none(nva::PPREAD | nva::OWNERREAD | nva::AUTHREAD | nva::POLICYREAD))?;
     attributes(public.kind() != nva::NT_COUNTER || none(nva::CLEAR_STCLEAR))?;
-    attributes(public.has(nva::PLATFORMCREATE) == platform)?;
+    let creator = public.has(nva::PLATFORMCREATE) == platform;
+    ensure(creator, Rc::ATTRIBUTES).h(1)?;
     attributes(none(nva::POLICY_DELETE) || platform)?;
     let whole = !public.has(nva::WRITEALL) || usize::from(public.size) <= limit::NV_BUFFER;
     ensure(whole, Rc::SIZE)

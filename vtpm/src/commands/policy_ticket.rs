@@ -13,7 +13,7 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
     params.end()?;
     let session = context.policy(0)?.clone();
     ensure(!session.trial, Rc::ATTRIBUTES).h(1)?;
-    let timeout = timeout.as_slice().try_into().map(u64::from_be_bytes).map_err(|_| Rc::VALUE).p(1)?;
+    let timeout = timeout.as_slice().try_into().map(u64::from_be_bytes).map_err(|_| Rc::SIZE).p(1)?;
     let ends = timeout & !policy::EXPIRES_ON_RESET;
     policy::check(context.state, &session, ends, (&cp_hash, 2), (&[], 0), 1)?;
     let own =
