@@ -34,6 +34,10 @@ const RSA_WITH_DIGEST: [ObjectIdentifier; 10] = [
     ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.16"),
 ];
 
+/// Certificates in a signature, at most: each may have to be tried on the way to a trusted
+/// one, and a guest must not be able to make that long.
+const MAX_CERTIFICATES: usize = 16;
+
 /// A digest algorithm that UEFI allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DigestAlgorithm {
@@ -205,8 +209,11 @@ impl<'a> SignedData<'a> {
         if !signers.is_finished() {
             return Err(AuthError::SignerCount);
         }
-        for certificate in Elements::new(certificates)? {
+        for (number, certificate) in Elements::new(certificates)?.enumerate() {
             let certificate = certificate?;
+            if number == MAX_CERTIFICATES {
+                return Err(AuthError::TooManyCertificates);
+            }
             // Other kinds may be in the set; they sign nothing here.
             if certificate.tag == Tag::Sequence {
                 Certificate::parse(certificate.raw)?;

@@ -25,6 +25,8 @@ pub enum AuthError {
     EmbeddedContent,
     #[error("not exactly one signer")]
     SignerCount,
+    #[error("more certificates than a signature needs")]
+    TooManyCertificates,
     #[error("a digest other than SHA-256, SHA-384 or SHA-512")]
     Digest,
     #[error("a signature algorithm that is not supported")]
