@@ -146,8 +146,6 @@ impl Authorization {
                 ensure(state.ram.exclusive == Some(handle), Rc::EXCLUSIVE)?;
             }
             self.audit = Some(index);
-        } else {
-            ensure(!this.has(sa::AUDIT_EXCLUSIVE | sa::AUDIT_RESET), Rc::ATTRIBUTES)?;
         }
         Ok(this)
     }

@@ -3,11 +3,11 @@
 use alloc::vec::Vec;
 
 use crate::{
-    constants::{ht, nva, oa, rh},
+    constants::{ht, limit, nva, oa, rh},
     crypto::{Bytes, HashAlg},
     pcr,
     rc::{Rc, Result, ensure},
-    state::{Access, NvIndex, State, object::Slot},
+    state::{Access, NvIndex, State, object::Slot, session},
     table::{self, Command, Kind, Role},
 };
 
@@ -17,9 +17,11 @@ use crate::{
 /// `TPM_RC_VALUE` when it is not.
 pub fn check_kind(kind: Kind, handle: u32) -> Result<()> {
     let class = ht::of(handle);
-    let object = matches!(class, ht::TRANSIENT | ht::PERSISTENT);
+    let transient = (rh::TRANSIENT_FIRST..rh::TRANSIENT_FIRST + limit::LOADED_OBJECTS as u32).contains(&handle);
+    let session = session::number(handle) < limit::ACTIVE_SESSIONS as u32;
+    let object = transient || class == ht::PERSISTENT;
     let hierarchy = matches!(handle, rh::OWNER | rh::ENDORSEMENT | rh::PLATFORM);
-    let pcr = (handle as usize) < crate::constants::limit::PCR_COUNT;
+    let pcr = (handle as usize) < limit::PCR_COUNT;
     let nv = class == ht::NV_INDEX;
     let fits = match kind {
         Kind::Object => object,
@@ -34,12 +36,12 @@ pub fn check_kind(kind: Kind, handle: u32) -> Result<()> {
                 || (kind == Kind::EntityOrNull && handle == rh::NULL)
         }
         Kind::Context => {
-            class == ht::TRANSIENT || matches!(class, ht::HMAC_SESSION | ht::POLICY_SESSION)
+            transient || (session && matches!(class, ht::HMAC_SESSION | ht::POLICY_SESSION))
         }
         Kind::Pcr => pcr,
         Kind::PcrOrNull => pcr || handle == rh::NULL,
-        Kind::HmacSession => class == ht::HMAC_SESSION,
-        Kind::PolicySession => class == ht::POLICY_SESSION,
+        Kind::HmacSession => session && class == ht::HMAC_SESSION,
+        Kind::PolicySession => session && class == ht::POLICY_SESSION,
         Kind::Hierarchy => hierarchy,
         Kind::HierarchyOrNull => hierarchy || handle == rh::NULL,
         Kind::HierarchyAuth => hierarchy || handle == rh::LOCKOUT,
@@ -232,8 +234,7 @@ impl State {
         let (_, policy) = self.policy_of(handle);
         match ht::of(handle) {
             ht::TRANSIENT | ht::PERSISTENT => {
-                !policy.is_empty()
-                    && self.object(handle).is_ok_and(|object| object.sensitive.is_some())
+                self.object(handle).is_ok_and(|object| object.sensitive.is_some())
             }
             ht::NV_INDEX => {
                 !policy.is_empty()

@@ -11,7 +11,8 @@ use crate::{
     rc::{Numbered, Rc, Result, ensure},
     state::object::Object,
     wire::{
-        algorithms::Scheme,
+        Reader,
+        algorithms::{self, Scheme},
         public::Parameters,
         signature::Signature,
     },
@@ -45,6 +46,12 @@ pub fn select(key: &Object, requested: Scheme) -> Result<Scheme> {
     Ok(scheme)
 }
 
+/// May the key sign? A symmetric cipher's key with the attribute encrypts.
+#[must_use]
+pub fn is_signing(key: &Object) -> bool {
+    key.public.has(oa::SIGN) && key.public.kind() != alg::SYMCIPHER
+}
+
 /// Checks a signing handle and its scheme; `None` for the null key.
 ///
 /// # Errors
@@ -56,7 +63,7 @@ pub fn prepare(
     blame_scheme: u32,
 ) -> Result<Scheme> {
     let Some(key) = key else { return Ok(Scheme::Null) };
-    ensure(key.public.has(oa::SIGN), Rc::KEY).h(blame_handle)?;
+    ensure(is_signing(key), Rc::KEY).h(blame_handle)?;
     select(key, requested).p(blame_scheme)
 }
 
@@ -172,6 +179,11 @@ pub fn hash_ticket(
     let tag = crate::constants::st::HASHCHECK;
     let parts: &[&[u8]] = &[&tag.to_be_bytes(), &hash.id().to_be_bytes(), digest];
     crate::wire::structures::Ticket { tag, hierarchy, digest: context.proof_hmac(hierarchy, parts) }
+}
+
+/// `TPMI_ALG_MAC_SCHEME+`: the hash of an HMAC; block cipher MACs are not implemented.
+pub fn mac_scheme(reader: &mut Reader<'_>) -> Result<Option<HashAlg>> {
+    algorithms::hash_or_null(reader).map_err(|rc| if rc == Rc::HASH { Rc::SYMMETRIC } else { rc })
 }
 
 /// Secret of a key that must be an HMAC key, and the hash to use.

@@ -5,16 +5,11 @@ use crate::{commit, context::crypto_rc, crypto::Point};
 
 /// Runs the command.
 pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply) -> Result<()> {
-    let p1 = params.with(|reader| {
-        if reader.left().get(..2) == Some(&[0, 0]) {
-            return reader.u16().map(|_| None);
-        }
-        reader.inside(|reader| Point::unmarshal(reader)).map(Some)
-    })?;
+    let p1: Point = params.inside()?;
     let s2 = params.sized(limit::SENSITIVE_DATA)?;
     let y2 = params.sized(limit::ECC_KEY)?;
     params.end()?;
-    let p1 = p1.filter(|point| !point.x.is_empty() || !point.y.is_empty());
+    let p1 = Some(p1).filter(|point| !point.x.is_empty() || !point.y.is_empty());
     let key = context.object(0).map_err(|_| Rc::KEY).h(1)?;
     let Parameters::Ecc { curve, scheme, .. } = key.public.parameters else {
         return Err(Rc::KEY.handle(1));

@@ -11,6 +11,8 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     params.end()?;
     let parent = context.object(0).map_err(|_| Rc::TYPE).h(1)?;
     ensure(parent.is_parent() && !parent.is_derivation_parent(), Rc::TYPE).h(1)?;
+    // The object is made in a slot, though it does not stay there.
+    context.state.need_slot()?;
     let hash = public.name_alg.ok_or(Rc::HASH).p(2)?;
     objects::check::creation(&public, Some(&parent), given.data.len()).p(2)?;
     ensure(without_trailing_zeros(&given.auth).len() <= hash.size(), Rc::SIZE).p(1)?;

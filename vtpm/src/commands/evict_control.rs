@@ -30,7 +30,7 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
         ensure(used + 1536 <= limit::NV_TOTAL, Rc::NV_SPACE)?;
         context.state.persistent.insert(persistent, object);
     } else {
-        ensure(persistent == handle, Rc::HANDLE).p(1)?;
+        ensure(persistent == handle, Rc::HANDLE).h(2)?;
         context.state.persistent.remove(&handle);
     }
     Ok(())

@@ -1,14 +1,13 @@
 //! TPM2_FlushContext (Part 3, 28.4).
 
 use super::prelude::*;
+use crate::{entity, table::Kind};
 
 /// Runs the command.
 pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Reply) -> Result<()> {
     let handle = params.with(|reader| {
         let handle = reader.u32()?;
-        let class = ht::of(handle);
-        ensure(matches!(class, ht::TRANSIENT | ht::HMAC_SESSION | ht::POLICY_SESSION), Rc::VALUE)?;
-        Ok(handle)
+        entity::check_kind(Kind::Context, handle).map(|()| handle)
     })?;
     params.end()?;
     if ht::of(handle) == ht::TRANSIENT {

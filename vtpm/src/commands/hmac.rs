@@ -6,7 +6,7 @@ use crate::signing;
 /// Runs the command.
 pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply) -> Result<()> {
     let data = params.sized(limit::BUFFER)?;
-    let hash = params.with(algorithms::hash_or_null)?;
+    let hash = params.with(signing::mac_scheme)?;
     params.end()?;
     let key = context.object(0).map_err(|_| Rc::TYPE).h(1)?;
     let hash = signing::hmac_key(&key, hash, 2)?;

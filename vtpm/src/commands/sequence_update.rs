@@ -18,7 +18,7 @@ pub fn update(context: &mut Context<'_>, n: usize, data: &[u8]) -> Result<()> {
         Some(Slot::Hash(sequence)) => Arc::make_mut(sequence).update(data),
         Some(Slot::Hmac(sequence)) => Arc::make_mut(sequence).state.update(data),
         Some(Slot::Event(sequence)) => Arc::make_mut(sequence).event.update(data),
-        Some(Slot::Object(_)) | None => return Err(Rc::MODE.handle(n as u32 + 1)),
+        Some(Slot::Object(_)) | None => return Err(Rc::MODE.parameter(n as u32 + 1)),
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     let ticket = params.with(Ticket::hash_check)?;
     params.end()?;
     let key = context.object(0).map_err(|_| Rc::KEY).h(1)?;
-    ensure(key.public.has(oa::SIGN), Rc::KEY).h(1)?;
+    ensure(signing::is_signing(&key), Rc::KEY).h(1)?;
     ensure(!key.public.has(oa::X509_SIGN), Rc::ATTRIBUTES).h(1)?;
     let scheme = signing::select(&key, requested).p(2)?;
     let hash = scheme.hash().ok_or(Rc::SCHEME).p(2)?;

@@ -5,6 +5,7 @@
 use alloc::vec::Vec;
 
 use crate::{
+    constants::limit,
     context::Context,
     crypto::{self, Bytes, CipherMode, Crypto, HashAlg, ct_eq},
     rc::{Rc, Result, ensure},
@@ -83,7 +84,7 @@ impl<'a> Protection<'a> {
     /// `TPM_RC_INTEGRITY`; `TPM_RC_SIZE`, `TPM_RC_INSUFFICIENT` when it is shorter than it says.
     pub fn unwrap(&self, crypto: &dyn Crypto, wrapped: &[u8]) -> Result<Bytes> {
         let mut reader = Reader::new(wrapped);
-        let integrity = reader.sized(self.hash.size())?;
+        let integrity = reader.sized(limit::DIGEST)?;
         let protected = reader.left();
         ensure(ct_eq(integrity, &self.integrity(protected)), Rc::INTEGRITY)?;
         let mut iv = [0; BLOCK];

@@ -227,7 +227,7 @@ impl Default for Settings {
             pcr_policy: Access::default(),
             pp_commands: Vec::new(),
             audited: List(alloc::vec![crate::table::CC_SET_COMMAND_CODE_AUDIT_STATUS]),
-            audit_alg: HashAlg::Sha256,
+            audit_alg: HashAlg::Sha512,
             audit_counter: 0,
             algorithm_set: 0,
         }
