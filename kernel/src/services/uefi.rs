@@ -17,7 +17,7 @@ use uefivars::{Config, LoadError, Service};
 /// Secure Boot off.
 pub fn start(volume: Option<Arc<dyn Volume>>) -> Result<Box<dyn Variables>, LoadError> {
     let kept = volume.is_some();
-    let service = Service::new(Records { volume }, Config::default())?;
+    let service = Service::new(Records { volume, loaded: 0 }, Config::default())?;
     if kept {
         let secure_boot = if service.flags().secureboot_enabled {
             "on"
@@ -26,10 +26,7 @@ pub fn start(volume: Option<Arc<dyn Volume>>) -> Result<Box<dyn Variables>, Load
         };
         log::info!(
             "UEFI variables: {} loaded from the volume, Secure Boot is {secure_boot}",
-            service
-                .variables()
-                .filter(|variable| variable.attributes.non_volatile())
-                .count()
+            service.storage().loaded
         );
     } else {
         log::warn!("UEFI variables: volatile, there is no volume to keep them on");
@@ -57,6 +54,8 @@ impl Variables for Service<Records> {
 /// Records as files, or nowhere.
 struct Records {
     volume: Option<Arc<dyn Volume>>,
+    /// Records that were there at the start.
+    loaded: usize,
 }
 
 const fn file(index: u32) -> FileId {
@@ -77,6 +76,7 @@ impl Storage for Records {
             let mut data = volume.read(file(index)).map_err(error)?;
             records.push((index, core::mem::take(&mut *data)));
         }
+        self.loaded = records.len();
         Ok(records)
     }
 

@@ -98,12 +98,10 @@ impl Storage for Records {
         let mut transaction = Transaction::new();
         for change in changes {
             match change {
-                Change::Put(record, bytes) => {
-                    file_data(bytes).and_then(|data| {
-                        transaction.write(file(*record), data)?;
-                        Ok(())
-                    })
-                }
+                Change::Put(record, bytes) => file_data(bytes).and_then(|data| {
+                    transaction.write(file(*record), data)?;
+                    Ok(())
+                }),
                 Change::Remove(record) => transaction.remove(file(*record)).map(drop),
             }
             .map_err(error)?;
