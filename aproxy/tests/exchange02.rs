@@ -16,6 +16,7 @@ use kbs_test::log::Log;
 use kbs_test::server::{Running, Setup};
 use kbs_test::snp::Roots;
 use kbs_test::store::Store;
+use kbs_test::tls::Tls;
 use kbs_test::volume::{LedgerMode, Policy, Volume};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha384};
@@ -93,6 +94,10 @@ fn anybody() -> TrustPolicy {
 
 /// A kbs-test with one volume, and its key.
 fn kbs(mode: LedgerMode) -> (Running, ServerKey) {
+    kbs_over(mode, None)
+}
+
+fn kbs_over(mode: LedgerMode, tls: Option<Tls>) -> (Running, ServerKey) {
     let store = Store::in_memory().unwrap();
     let name = "default/sample/test".parse().unwrap();
     let volume = Volume {
@@ -109,7 +114,10 @@ fn kbs(mode: LedgerMode) -> (Running, ServerKey) {
         })
         .unwrap();
     let key = ServerKey::from_der(store.key().spki()).unwrap();
-    let setup = Setup::new(store, Roots::amd().unwrap(), Log::new(|_| ()));
+    let setup = Setup {
+        tls,
+        ..Setup::new(store, Roots::amd().unwrap(), Log::new(|_| ()))
+    };
     (Running::with(setup).unwrap(), key)
 }
 
@@ -302,4 +310,27 @@ fn refusal_reaches_the_client_with_its_code() {
     let words = error.to_string();
     assert!(words.starts_with("negotiation: the proxy gave up and says: cannot reach"));
     assert!(words.ends_with("(server-unreachable)"), "{words}");
+}
+
+#[test]
+fn https_server_is_verified_against_the_given_certificates() {
+    let vectors =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../kbs-test/tests/vectors");
+    let (certificate, key) = (vectors.join("tls-cert.pem"), vectors.join("tls-key.pem"));
+    let tls = Tls::open(&certificate, &key).unwrap();
+    let (kbs, _) = kbs_over(LedgerMode::Boot, Some(tls));
+    assert!(kbs.url().starts_with("https://"), "{}", kbs.url());
+    let proxy = Proxy::trusting(&kbs.url(), &std::fs::read(&certificate).unwrap());
+    let done = attest(&proxy, None, &anybody()).unwrap();
+    assert_eq!(done.secret.root_key(), SECRET);
+    block_on(done.reporter.unwrap().open(IDENTITY, 1, 1)).unwrap();
+
+    let other = std::fs::read(vectors.join("milan-vcek.pem")).unwrap();
+    let proxy = Proxy::trusting(&kbs.url(), &other);
+    let error = attest(&proxy, None, &anybody()).unwrap_err().to_string();
+    assert!(
+        error.contains("cannot reach the attestation server"),
+        "{error}"
+    );
+    assert!(error.contains("certificate"), "{error}");
 }

@@ -94,12 +94,27 @@ impl Proxy {
         Self::with_limits(url, flavour, PeerLimits::default(), ServerLimits::default())
     }
 
+    /// A proxy for an https server that trusts the certificates in `roots`.
+    pub fn trusting(url: &str, roots: &[u8]) -> Self {
+        let limits = (PeerLimits::default(), ServerLimits::default());
+        Self::with_roots(url, Flavour::KbsTest, limits, Some(roots))
+    }
+
     fn with_limits(url: &str, flavour: Flavour, peer: PeerLimits, server: ServerLimits) -> Self {
+        Self::with_roots(url, flavour, (peer, server), None)
+    }
+
+    fn with_roots(
+        url: &str,
+        flavour: Flavour,
+        (peer, server): (PeerLimits, ServerLimits),
+        roots: Option<&[u8]>,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("proxy.sock");
         let transport = UnixTransport::bind(&path, false).unwrap();
         let resource = VolumeName::new("default/sample/test").unwrap();
-        let backend = Kbs::new(url, flavour, resource, None, server).unwrap();
+        let backend = Kbs::new(url, flavour, resource, roots, server).unwrap();
         let lines = Lines::default();
         let sink = lines.clone();
         let log: Log = Arc::new(move |line| sink.push(line));
