@@ -202,7 +202,11 @@ impl<'a> Certificate<'a> {
     /// [`AuthError::PublicKey`] for one that is not RSA of 2048 to 4096 bits, P-256 or
     /// P-384; [`AuthError::Malformed`].
     pub fn key(&self) -> Result<PublicKey<'a>, AuthError> {
-        let (kind, parameters, key) = key_parts(self.key)?;
+        let KeyParts {
+            kind,
+            parameters,
+            key,
+        } = key_parts(self.key)?;
         if kind == RSA_ENCRYPTION.as_bytes() {
             return RsaKey::parse(key).map(PublicKey::Rsa);
         }
@@ -288,11 +292,21 @@ fn check_validity(validity: Element<'_>) -> Result<(), AuthError> {
     times.end()
 }
 
-/// Algorithm, its parameters and the key in a SubjectPublicKeyInfo.
-fn key_parts(info: Element<'_>) -> Result<(&[u8], Option<Element<'_>>, &[u8]), AuthError> {
+/// A SubjectPublicKeyInfo.
+struct KeyParts<'a> {
+    kind: &'a [u8],
+    parameters: Option<Element<'a>>,
+    key: &'a [u8],
+}
+
+fn key_parts(info: Element<'_>) -> Result<KeyParts<'_>, AuthError> {
     let mut fields = info.inside(Tag::Sequence)?;
     let (kind, parameters) = algorithm(fields.element()?)?;
     let key = fields.element()?.bits()?;
     fields.end()?;
-    Ok((kind, parameters, key))
+    Ok(KeyParts {
+        kind,
+        parameters,
+        key,
+    })
 }

@@ -185,7 +185,7 @@ fn enroll(disk: Memory, chosen: &Enroll) -> Result<Memory> {
         false => microsoft::Set::default(),
     };
     if let Some(pk) = &chosen.pk {
-        set.pk = keys::lists(&[pk.clone()], chosen.owner)?;
+        set.pk = keys::lists(std::slice::from_ref(pk), chosen.owner)?;
     }
     for (value, files) in [
         (&mut set.kek, &chosen.kek),
