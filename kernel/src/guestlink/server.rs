@@ -25,6 +25,10 @@ const FRAME_LIMIT: Duration = Duration::from_secs(20);
 /// How long an answer may take to be taken.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
+/// How long between two looks at a silent line. Each look leaves the VM, and an emulator
+/// that is left all the time gets to nothing else, such as filling the line.
+const POLL_INTERVAL: Duration = Duration::from_micros(30);
+
 /// How long the line is silent until it counts as idle.
 const IDLE_AFTER: Duration = Duration::from_millis(20);
 
@@ -109,6 +113,10 @@ impl<'a> Server<'a> {
                 } else if !settled && silence >= IDLE_AFTER {
                     settled = true;
                     idle();
+                }
+                let next_look = Deadline::after(self.clock, POLL_INTERVAL);
+                while !next_look.passed() {
+                    core::hint::spin_loop();
                 }
                 yield_now().await;
                 continue;
