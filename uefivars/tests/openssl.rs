@@ -197,10 +197,10 @@ fn mutate(random: &mut Random, good: &[u8]) -> Vec<u8> {
         8 => bad.insert(at, random.below(256) as u8),
         _ => {
             let from = random.below(bad.len());
-            let len = 1 + random.below(8);
-            for n in 0..len.min(bad.len() - at).min(bad.len() - from) {
-                bad[at + n] = good[from + n];
-            }
+            let len = (1 + random.below(8))
+                .min(bad.len() - at)
+                .min(bad.len() - from);
+            bad[at..at + len].copy_from_slice(&good[from..from + len]);
         }
     }
     bad
