@@ -191,7 +191,12 @@ pub fn mac_scheme(reader: &mut Reader<'_>) -> Result<Option<HashAlg>> {
 /// # Errors
 /// `TPM_RC_TYPE`, `TPM_RC_KEY`, `TPM_RC_ATTRIBUTES` about the handle; `TPM_RC_VALUE` about parameter `blame`.
 pub fn hmac_key(key: &Object, requested: Option<HashAlg>, blame: u32) -> Result<HashAlg> {
-    let Parameters::KeyedHash(scheme) = key.public.parameters else { return Err(Rc::TYPE.handle(1)) };
+    let scheme = match key.public.parameters {
+        Parameters::KeyedHash(scheme) => scheme,
+        // A block cipher MAC would need a scheme that is not implemented.
+        Parameters::Symmetric(_) => return Err(Rc::VALUE.parameter(blame)),
+        _ => return Err(Rc::TYPE.handle(1)),
+    };
     ensure(!key.public.has(oa::RESTRICTED), Rc::ATTRIBUTES).h(1)?;
     ensure(key.public.has(oa::SIGN), Rc::KEY).h(1)?;
     objects::sensitive(key)?;

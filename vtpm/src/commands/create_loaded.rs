@@ -33,10 +33,17 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
             objects::create::primary(context, handle, public, given)?
         }
         Some(parent) if derivation => {
-            ensure(!public.has(oa::SENSITIVE_DATA_ORIGIN), Rc::ATTRIBUTES).p(2)?;
+            ensure(!public.has(oa::SENSITIVE_DATA_ORIGIN), Rc::ATTRIBUTES)?;
             ensure(public.kind() != alg::RSA, Rc::TYPE).p(2)?;
             objects::check::public(&public, Some(parent)).p(2)?;
-            let own = Derive::unmarshal(&mut Reader::new(&given.data)).unwrap_or_default();
+            let own = if given.data.is_empty() {
+                Derive::default()
+            } else {
+                let mut reader = Reader::new(&given.data);
+                let own = Derive::unmarshal(&mut reader).map_err(|_| Rc::SIZE)?;
+                ensure(reader.left().is_empty(), Rc::SIZE)?;
+                own
+            };
             let label = if own.label.is_empty() { &derive.label } else { &own.label };
             let detail = if own.context.is_empty() { &derive.context } else { &own.context };
             objects::create::derived(context, parent, public, (label, detail), &given)?

@@ -21,8 +21,7 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
         ensure(parent.is_some(), Rc::HIERARCHY).h(2)?;
     }
     let (inner, shown) = match symmetric {
-        SymDef::Aes { bits, mode } => {
-            ensure(mode == alg::CFB, Rc::MODE).p(2)?;
+        SymDef::Aes { bits, .. } => {
             let size = usize::from(bits / 8);
             if given.is_empty() {
                 let key = context.random(size)?;

@@ -16,8 +16,7 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     let parent = context.object(0).map_err(|_| Rc::TYPE).h(1)?;
     ensure(parent.is_parent() && !parent.is_derivation_parent(), Rc::TYPE).h(1)?;
     match symmetric {
-        SymDef::Aes { bits, mode } => {
-            ensure(mode == alg::CFB, Rc::MODE).p(5)?;
+        SymDef::Aes { bits, .. } => {
             ensure(inner.len() == usize::from(bits / 8), Rc::SIZE).p(1)?;
         }
         _ => ensure(inner.is_empty(), Rc::SIZE).p(1)?,

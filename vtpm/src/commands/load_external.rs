@@ -13,6 +13,7 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     let public = params.with(|reader| reader.inside(|reader| Public::read(reader, true)))?;
     let hierarchy = params.with(structures::hierarchy_or_null)?;
     params.end()?;
+    context.state.need_slot()?;
     if let Some(sensitive) = &mut sensitive {
         ensure(hierarchy == rh::NULL, Rc::HIERARCHY).p(3)?;
         let attributes = public.attributes & (oa::FIXED_TPM | oa::FIXED_PARENT | oa::RESTRICTED);
@@ -21,10 +22,6 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
         sensitive.auth = Bytes::new(without_trailing_zeros(&sensitive.auth).to_vec());
     }
     ensure(context.state.is_enabled(hierarchy), Rc::HIERARCHY).p(3)?;
-    context.state.need_slot()?;
-    let digest = public.name_alg.map_or(0, HashAlg::size);
-    let policy = public.policy.is_empty() || public.policy.len() == digest;
-    ensure(policy, Rc::SIZE).p(2)?;
     if public.name_alg.is_some() {
         if sensitive.is_some() {
             objects::check::public(&public, None).p(2)?;

@@ -142,6 +142,8 @@ pub fn keys(
             let size = usize::from(bits / 8);
             let top = modulus.first().is_some_and(|byte| byte & 0x80 != 0);
             ensure(modulus.len() == size && top, in_public(Rc::KEY))?;
+            let exponent = public.exponent();
+            ensure(exponent > 0xFFFF && exponent % 2 == 1, in_public(Rc::VALUE))?;
             if let Some(sensitive) = sensitive {
                 ensure(sensitive.secret.len() * 2 == size, in_sensitive(Rc::KEY_SIZE))?;
                 let key = RsaPrivate { n: modulus, e: public.exponent(), p: &sensitive.secret };
@@ -150,16 +152,13 @@ pub fn keys(
         }
         Parameters::Ecc { curve, .. } => {
             let point = public.unique.point()?;
+            let whole = point.x.len() == curve.size() && point.y.len() == curve.size();
+            ensure(whole, in_public(Rc::KEY))?;
             ensure(context.crypto.ecc_on_curve(*curve, point), in_public(Rc::ECC_POINT))?;
             if let Some(sensitive) = sensitive {
-                let size = sensitive.secret.len() <= curve.size();
-                ensure(size, in_sensitive(Rc::KEY_SIZE))?;
-                let own = context
-                    .crypto
-                    .ecc_public(*curve, &sensitive.secret)
-                    .map_err(|_| in_sensitive(Rc::KEY_SIZE))?;
-                let same = equal_numbers(&own.x, &point.x) && equal_numbers(&own.y, &point.y);
-                ensure(same, in_public(Rc::BINDING))?;
+                let own = context.crypto.ecc_public(*curve, &sensitive.secret);
+                let own = own.map_err(|_| Rc::KEY_SIZE)?;
+                ensure(ct_eq(&own.x, &point.x) && ct_eq(&own.y, &point.y), Rc::BINDING)?;
             }
         }
         Parameters::Symmetric(sym) => {
@@ -168,7 +167,11 @@ pub fn keys(
             }
             digest_binds(public, sensitive, digest, blame_public, blame_sensitive)?;
         }
-        Parameters::KeyedHash(_) => {
+        Parameters::KeyedHash(scheme) => {
+            if let (Some(sensitive), Some(hash)) = (sensitive, scheme.hash()) {
+                let fits = sensitive.secret.len() <= hash.block_size();
+                ensure(fits, in_sensitive(Rc::KEY_SIZE))?;
+            }
             digest_binds(public, sensitive, digest, blame_public, blame_sensitive)?;
         }
     }
@@ -191,14 +194,11 @@ fn digest_binds(
     blame_public: u32,
     blame_sensitive: u32,
 ) -> Result<()> {
-    if digest == 0 {
-        return Ok(());
-    }
     ensure(public.unique.bytes().len() == digest, Rc::KEY.parameter(blame_public))?;
-    let Some(sensitive) = sensitive else { return Ok(()) };
-    ensure(sensitive.seed.len() <= digest, Rc::KEY_SIZE.parameter(blame_sensitive))?;
+    let Some(sensitive) = sensitive.filter(|_| digest != 0) else { return Ok(()) };
+    ensure(sensitive.seed.len() == digest, Rc::KEY_SIZE.parameter(blame_sensitive))?;
     let own = unique_digest(public, sensitive);
-    ensure(ct_eq(&own, public.unique.bytes()), Rc::BINDING.parameter(blame_public))
+    ensure(ct_eq(&own, public.unique.bytes()), Rc::BINDING)
 }
 
 /// What binds the public area of a symmetric or keyed-hash object to its sensitive area.
@@ -208,14 +208,4 @@ pub fn unique_digest(public: &Public, sensitive: &Sensitive) -> alloc::vec::Vec<
         .name_alg
         .map(|hash| crypto::hash(hash, &[&sensitive.seed, &sensitive.secret]))
         .unwrap_or_default()
-}
-
-/// Are two big-endian numbers equal, whatever their leading zeros?
-#[must_use]
-pub fn equal_numbers(a: &[u8], b: &[u8]) -> bool {
-    let strip = |bytes: &[u8]| {
-        let start = bytes.iter().position(|byte| *byte != 0).unwrap_or(bytes.len());
-        bytes.get(start..).unwrap_or_default().to_vec()
-    };
-    strip(a) == strip(b)
 }

@@ -119,7 +119,9 @@ fn sized_sensitive(sensitive: &Sensitive, hash: Option<HashAlg>) -> Bytes {
 
 fn read_sensitive(data: &[u8]) -> Result<Sensitive> {
     let mut reader = Reader::new(data);
-    let mut sensitive = reader.inside(|reader| Sensitive::unmarshal(reader))?;
+    let size = reader.u16().map_err(|_| Rc::SIZE)?;
+    ensure(usize::from(size) == reader.left().len(), Rc::SIZE)?;
+    let mut sensitive = Sensitive::unmarshal(&mut reader)?;
     ensure(reader.left().is_empty(), Rc::SIZE)?;
     sensitive.auth = Bytes::new(without_trailing_zeros(&sensitive.auth).to_vec());
     Ok(sensitive)
@@ -198,7 +200,7 @@ pub fn from_duplicate(
     }
     cfb(crypto, inner, false, &mut [0; BLOCK], &mut data)?;
     let mut reader = Reader::new(&data);
-    let integrity = reader.sized(hash.size()).map_err(|_| Rc::INTEGRITY)?;
+    let integrity = reader.sized(limit::DIGEST).map_err(|_| Rc::SIZE)?;
     let rest = reader.left();
     ensure(ct_eq(integrity, &crypto::hash(hash, &[rest, name])), Rc::INTEGRITY)?;
     read_sensitive(rest)
