@@ -41,7 +41,7 @@ impl std::fmt::Debug for Log {
 }
 
 /// Longest text of a client that appears in one message, in characters.
-const MAX_TEXT: usize = 400;
+pub(crate) const MAX_TEXT: usize = 400;
 
 fn printable(text: &str) -> String {
     text.chars()

@@ -32,6 +32,9 @@ const MAX_CONNECTIONS: usize = 128;
 /// How long a client may take to send the header of its next request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Largest header of a request, in bytes.
+const MAX_HEADER: usize = 16 * 1024;
+
 /// How long requests under way may take to end when the server stops.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 
@@ -175,6 +178,7 @@ where
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(MAX_HEADER)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let _ = watcher.watch(connection).await;
 }

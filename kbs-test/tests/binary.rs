@@ -378,6 +378,32 @@ fn owner_accepts_an_older_disk_on_purpose() {
 }
 
 #[test]
+fn owner_lets_a_lost_disk_be_made_anew() {
+    let db = Db::new();
+    db.register(&["--ledger", "boot"]);
+    let server = db.serve(&[]);
+    let (mut svsm, _) = Svsm::boot(&server.url, DEFAULT).unwrap();
+    let open = svsm.report("open", 1, 7, 50);
+    svsm.deliver(&open).unwrap();
+    db.ok(&[
+        "ledger",
+        "set",
+        DEFAULT,
+        "--state",
+        "new",
+        "--reason",
+        "the disk is lost",
+    ]);
+    let (mut svsm, told) = Svsm::boot(&server.url, DEFAULT).unwrap();
+    assert_eq!(told.state, libaproxy::v0_2::VolumeState::New);
+    assert!(told.identity.is_none());
+    assert_eq!((told.epoch, told.counter), (7, 0));
+    let open = svsm.report("open", 2, 8, 3);
+    svsm.deliver(&open).unwrap();
+    assert!(db.ledger().contains(&"02".repeat(32)));
+}
+
+#[test]
 fn change_that_cannot_be_logged_is_not_made() {
     let db = Db::new();
     db.register(&["--ledger", "boot"]);

@@ -19,6 +19,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use crate::error::ApiError;
+use crate::log::MAX_TEXT;
 use crate::server::Setup;
 use crate::session::{COOKIE, LIFETIME, SessionError, SessionId, Sessions};
 use crate::tee_key::Curve;
@@ -61,8 +62,17 @@ impl Kbs {
         Ok(())
     }
 
-    /// A refusal, which happens whether or not it can be logged.
-    fn refused(&self, line: &str, facts: Value) {
+    /// A refusal, which happens whether or not it can be logged. Texts may be a client's and are cut.
+    fn refused(&self, line: &str, mut facts: Value) {
+        for fact in facts
+            .as_object_mut()
+            .into_iter()
+            .flat_map(|f| f.values_mut())
+        {
+            if let Value::String(text) = fact {
+                *text = text.chars().take(MAX_TEXT).collect();
+            }
+        }
         // The failure has its own line; there is nothing else to stop.
         if self.event(line, "refused", facts).is_err() {
             self.setup.log.event(line);

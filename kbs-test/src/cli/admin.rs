@@ -64,7 +64,12 @@ impl DbArgs {
     }
 }
 
-fn record(audit: &Audit, event: &str, name: &VolumeName, mut facts: Value) -> Result<()> {
+pub(super) fn record(
+    audit: &Audit,
+    event: &str,
+    name: &VolumeName,
+    mut facts: Value,
+) -> Result<()> {
     facts["volume"] = name.as_str().into();
     // Who was it? The account is what the operating system can tell.
     facts["by-uid"] = fs::metadata("/proc/self").ok().map(|m| m.uid()).into();
@@ -226,7 +231,7 @@ pub struct LedgerSetArgs {
     #[arg(long, value_name = "HEX")]
     identity: Option<IdentityArg>,
 
-    /// "new" allows the SVSM to format a disk.
+    /// "new" allows the SVSM to format a disk, whose counter begins at 0.
     #[arg(long, value_name = "STATE")]
     state: Option<State>,
 
@@ -446,7 +451,9 @@ pub(super) fn ledger_set(args: &LedgerSetArgs) -> Result<()> {
         ledger.identity = args.identity.map_or(ledger.identity, |i| i.0);
         ledger.state = args.state.unwrap_or(ledger.state);
         if ledger.state == State::New {
+            // The disk to come counts from the beginning; epochs go on.
             ledger.identity = None;
+            ledger.counter = 0;
         }
         // An SVSM that still runs would write the old history on.
         tables.end_sessions(name, None)?;
@@ -513,7 +520,7 @@ fn summary(ledger: &Ledger) -> String {
 }
 
 /// What the audit log and the list say about a volume's settings.
-fn settings(volume: &Volume) -> Value {
+pub(super) fn settings(volume: &Volume) -> Value {
     json!({"policy": volume.policy, "generation": volume.generation, "ledger": volume.mode.name(),
         "prime": volume.prime, "primed": volume.primed, "allow-format": volume.allow_format,
         "releases": volume.releases})

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::admin;
 use super::values::SecretText;
 use crate::audit::Audit;
 use crate::config::{Config, Measurement, Policy, SVSM_MIN_SECRET, Secret};
@@ -99,14 +100,14 @@ impl ServeArgs {
         }
     }
 
-    fn store(&self) -> Result<Store> {
+    fn store(&self, audit: &Audit) -> Result<Store> {
         let secret = self.secret.as_ref().map(SecretText::read).transpose()?;
         let store = match &self.db {
             Some(path) => Store::open(path, secret.is_some())?,
             None => Store::in_memory()?,
         };
         match (secret, &self.db) {
-            (Some(secret), _) => quick_start(&store, &self.config(secret))?,
+            (Some(secret), _) => quick_start(&store, &self.config(secret), audit)?,
             (None, Some(_)) if self.allow_sample => bail!(
                 "what a registered volume accepts is part of it: leave out --allow-sample and use \
                  kbs-test set VOLUME"
@@ -122,9 +123,9 @@ impl ServeArgs {
 }
 
 /// Registers the default volume. In a database it may be there already, with the same secret.
-fn quick_start(store: &Store, config: &Config) -> Result<()> {
+fn quick_start(store: &Store, config: &Config, audit: &Audit) -> Result<()> {
     let name = VolumeName::default();
-    let registered = store.write(|tables| -> Result<bool, StoreError> {
+    let registered = store.write(|tables| -> Result<bool> {
         let volume = match (tables.volume(&name)?, tables.secret(&name)?) {
             (Some(volume), Some(secret)) if secret == config.secret => Volume {
                 policy: config.volume().policy,
@@ -135,6 +136,7 @@ fn quick_start(store: &Store, config: &Config) -> Result<()> {
         };
         tables.put_volume(&name, &volume)?;
         tables.put_secret(&name, &config.secret)?;
+        admin::record(audit, "admin.quick-start", &name, admin::settings(&volume))?;
         Ok(true)
     })?;
     if !registered {
@@ -187,7 +189,12 @@ fn warnings(args: &ServeArgs, store: &Store) -> Result<Vec<String>> {
 
 /// Runs the server until SIGINT or SIGTERM.
 pub(super) fn run(args: ServeArgs) -> Result<()> {
-    let store = args.store()?;
+    let audit = match &args.audit {
+        Some(path) => Audit::open(path)
+            .with_context(|| format!("cannot open the audit log {}", path.display()))?,
+        None => Audit::default(),
+    };
+    let store = args.store(&audit)?;
     let log = Log::stderr();
     for warning in warnings(&args, &store)? {
         log.event(&format!("warning: {warning}"));
@@ -197,11 +204,6 @@ pub(super) fn run(args: ServeArgs) -> Result<()> {
         fs::write(path, store.key().public_pem()?)
             .with_context(|| format!("cannot write the public key to {}", path.display()))?;
     }
-    let audit = match &args.audit {
-        Some(path) => Audit::open(path)
-            .with_context(|| format!("cannot open the audit log {}", path.display()))?,
-        None => Audit::default(),
-    };
     let tls = match (&args.tls_cert, &args.tls_key) {
         (Some(certificate), Some(key)) => Some(Tls::open(certificate, key)?),
         _ => None,
@@ -258,24 +260,28 @@ mod tests {
 
     #[test]
     fn no_secret_is_invented() {
-        let e = parse(&["--allow-sample"]).store().unwrap_err();
+        let e = parse(&["--allow-sample"])
+            .store(&Audit::default())
+            .unwrap_err();
         assert!(e.to_string().contains("pass --secret HEX; make one with"));
     }
 
     #[test]
     fn server_is_strict_unless_told_otherwise() {
-        let store = parse(&["--secret", "00"]).store().unwrap();
+        let store = parse(&["--secret", "00"]).store(&Audit::default()).unwrap();
         let policy = store.volumes().unwrap().remove(0).1.policy;
         assert!(!policy.allow_sample);
         let store = parse(&["--secret", "00", "--allow-sample"])
-            .store()
+            .store(&Audit::default())
             .unwrap();
         assert!(store.volumes().unwrap()[0].1.policy.allow_sample);
     }
 
     #[test]
     fn secret_that_cannot_be_used_is_not_repeated() {
-        let e = parse(&["--secret", "5ec2e7zz"]).store().unwrap_err();
+        let e = parse(&["--secret", "5ec2e7zz"])
+            .store(&Audit::default())
+            .unwrap_err();
         let text = format!("{e:#}");
         assert!(text.contains("cannot use --secret") && !text.contains("5ec2"));
     }
@@ -285,10 +291,20 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let db = dir.path().join("db");
         let db = db.to_str().unwrap();
-        drop(parse(&["--db", db, "--secret", "00"]).store().unwrap());
-        drop(parse(&["--db", db, "--secret", "00"]).store().unwrap());
-        let e = parse(&["--db", db, "--secret", "01"]).store().unwrap_err();
+        drop(
+            parse(&["--db", db, "--secret", "00"])
+                .store(&Audit::default())
+                .unwrap(),
+        );
+        drop(
+            parse(&["--db", db, "--secret", "00"])
+                .store(&Audit::default())
+                .unwrap(),
+        );
+        let e = parse(&["--db", db, "--secret", "01"])
+            .store(&Audit::default())
+            .unwrap_err();
         assert!(e.to_string().contains("with another secret"), "{e}");
-        drop(parse(&["--db", db]).store().unwrap());
+        drop(parse(&["--db", db]).store(&Audit::default()).unwrap());
     }
 }
