@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Prints every combination of the kernel's features that differs from the others, one
-# a line, comma separated, smallest first: a feature stands with all that it implies.
-# Read from kernel/Cargo.toml, so a new feature is covered by `make test` without a
-# change here.
+# Prints the combinations of the kernel's features that `make test` builds, one a line,
+# comma separated, smallest first: none, each by itself, each left out of all, and all; a
+# feature stands with all that it implies. Read from kernel/Cargo.toml, so a new feature
+# is covered without a change here.
 set -euo pipefail
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -19,22 +19,31 @@ awk '
         for (i = 1; i <= count; i++)
             if (index(implied[name], "\"" names[i] "\"")) add(names[i])
     }
-    END {
-        for (bits = 0; bits < 2 ^ count; bits++) {
-            split("", set)
-            for (i = 1; i <= count; i++)
-                if (int(bits / 2 ^ (i - 1)) % 2) add(names[i])
-            line = ""
-            size = 0
-            for (i = 1; i <= count; i++)
-                if (names[i] in set) {
-                    line = line (line == "" ? "" : ",") names[i]
-                    size++
-                }
-            if (!(line in seen)) {
-                seen[line] = 1
-                print size "\t" line
+    # Prints the set, unless it was there before.
+    function show(    i, line, size) {
+        line = ""
+        size = 0
+        for (i = 1; i <= count; i++)
+            if (names[i] in set) {
+                line = line (line == "" ? "" : ",") names[i]
+                size++
             }
+        if (!(line in seen)) {
+            seen[line] = 1
+            print size "\t" line
+        }
+        split("", set)
+    }
+    END {
+        show()
+        for (i = 1; i <= count; i++) {
+            add(names[i])
+            show()
+        }
+        for (left = 0; left <= count; left++) {
+            for (i = 1; i <= count; i++)
+                if (i != left) add(names[i])
+            show()
         }
     }
 ' "$top/kernel/Cargo.toml" | sort -s -n -k1,1 | cut -f2

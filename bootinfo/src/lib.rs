@@ -11,6 +11,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 pub mod loader;
+pub mod trusted_keys;
 
 /// "SVSMBOOT", little endian.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"SVSMBOOT");

@@ -21,6 +21,7 @@ pub mod igvm_reader;
 pub mod measure;
 pub mod platform;
 pub mod pvh;
+pub mod trusted_keys;
 
 /// Size of a page in bytes.
 pub const PAGE_SIZE: u64 = stage2::PAGE_SIZE;

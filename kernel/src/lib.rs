@@ -28,6 +28,9 @@ pub mod persistence;
 #[cfg(feature = "attest")]
 pub mod attest;
 
+#[cfg(feature = "cocoonfs")]
+pub mod ledger;
+
 #[cfg(feature = "bench")]
 pub mod bench;
 

@@ -2,10 +2,11 @@
 
 use anyhow::{Context, Result};
 use bootinfo::platform;
+use bootinfo::trusted_keys::KEY_LEN;
 use clap::Parser;
 use igvmbuilder::boot_image::{BootImage, MemoryMapSource};
 use igvmbuilder::platform::Native;
-use igvmbuilder::{flatten, igvm_file, pvh};
+use igvmbuilder::{flatten, igvm_file, pvh, trusted_keys};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -20,6 +21,10 @@ struct Arguments {
     /// The kernel's ELF file; symbols are left out of the images
     #[arg(long, value_name = "FILE", required_unless_present = "flatten_igvm")]
     kernel: Option<PathBuf>,
+    /// Take a secret only from servers with these keys (P-384, PEM); repeatable. The
+    /// keys become part of the image and of its measurement
+    #[arg(long, value_name = "FILE", num_args = 1.., requires = "kernel")]
+    trusted_kbs_key: Vec<PathBuf>,
     /// Write an IGVM file
     #[arg(long, value_name = "FILE", required_unless_present = "elf")]
     igvm: Option<PathBuf>,
@@ -65,7 +70,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         anyhow::bail!("--stage2 and --kernel are required");
     };
     let stage2 = read(stage2)?;
-    let kernel = read(kernel)?;
+    let kernel = trusted_keys::pin(&read(kernel)?, &keys(&arguments.trusted_kbs_key)?)?;
     // Both are built before either is written: a failure leaves no half of a pair.
     let elf = match &arguments.elf {
         Some(path) => {
@@ -87,6 +92,15 @@ fn run(arguments: &Arguments) -> Result<()> {
         write(path, &contents)?;
     }
     Ok(())
+}
+
+/// The keys in `files`.
+fn keys(files: &[PathBuf]) -> Result<Vec<[u8; KEY_LEN]>> {
+    let parse = |file: &PathBuf| {
+        let pem = String::from_utf8_lossy(&read(file)?).into_owned();
+        trusted_keys::parse_key(&pem).with_context(|| file.display().to_string())
+    };
+    files.iter().map(parse).collect()
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

@@ -17,3 +17,4 @@ pub mod port;
 pub mod probe;
 pub mod rng;
 pub mod tables;
+pub mod trusted_keys;

@@ -50,7 +50,7 @@ pub enum ReportError {
 
 impl ReportError {
     /// Whether the same again may succeed.
-    fn is_passing(&self) -> bool {
+    pub fn is_passing(&self) -> bool {
         match self {
             Self::Link(_) | Self::Late => true,
             Self::Refused(failure) => matches!(

@@ -1,8 +1,10 @@
 //! The step that gets the secret: attestation over COM3.
 
 use super::Machine;
+use crate::arch;
 use crate::attest::{
-    self, AttestError, Client, EvidenceError, SampleEvidence, Secret, Timeouts, TrustPolicy,
+    self, AttestError, Client, EvidenceError, SampleEvidence, ServerKey, Timeouts, TrustError,
+    TrustPolicy,
 };
 use crate::drivers::fw_cfg::{FwCfg, FwCfgError};
 use crate::drivers::uart::{COM3, Uart};
@@ -10,6 +12,7 @@ use crate::exec;
 use crate::platform::EvidenceSource;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use bootinfo::trusted_keys::{self, TrustedKeysError};
 
 /// Where the launch script leaves the measurement of the image, as fw_cfg knows it.
 const MEASUREMENT_FILE: &str = "opt/org.coconut-svsm/measurement";
@@ -27,11 +30,21 @@ pub(super) enum AttestationStop {
     #[error(transparent)]
     Evidence(#[from] EvidenceError),
     #[error(transparent)]
+    Pins(#[from] TrustedKeysError),
+    #[error("pinned key: {0}")]
+    Pin(#[from] TrustError),
+    #[error(transparent)]
     Exchange(#[from] AttestError),
 }
 
-/// Attests, and returns the secret; there is no way on without it.
-pub(super) fn obtain_secret(machine: &Machine) -> Result<Secret, AttestationStop> {
+/// The line to the proxy.
+pub(super) type Line = Uart<'static>;
+
+/// What attestation brings; reports go out on the line of the exchange.
+pub(super) type Attestation = attest::Attestation<'static, Line>;
+
+/// Attests; there is no way on without it.
+pub(super) fn attest(machine: &Machine) -> Result<Attestation, AttestationStop> {
     let start = machine.clock.now();
     let evidence = evidence(machine)?;
     let line = Uart::open(machine.platform.ports(), COM3).ok_or(AttestationStop::NoPort)?;
@@ -39,13 +52,23 @@ pub(super) fn obtain_secret(machine: &Machine) -> Result<Secret, AttestationStop
         clock: machine.clock,
         evidence: &*evidence,
         entropy: machine.entropy,
-        policy: &TrustPolicy::trust_on_first_use(),
+        policy: &trust_policy()?,
         timeouts: Timeouts::default(),
     };
     let attestation = exec::block_on(client.attest(line))?;
     log::info!("attestation successful");
     machine.report_time("attestation", start);
-    Ok(attestation.secret)
+    Ok(attestation)
+}
+
+/// Whom this image takes a secret from: the keys that its builder put in, or anybody.
+fn trust_policy() -> Result<TrustPolicy, AttestationStop> {
+    let keys = trusted_keys::decode(arch::trusted_keys::page())?;
+    if keys.is_empty() {
+        return Ok(TrustPolicy::trust_on_first_use());
+    }
+    let pinned = keys.iter().map(|key| ServerKey::from_der(key));
+    Ok(TrustPolicy::pinned(pinned.collect::<Result<_, _>>()?))
 }
 
 /// What makes the evidence on this platform.

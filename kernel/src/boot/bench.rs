@@ -1,12 +1,13 @@
 //! The step that measures or works on the volume as long as the host likes, in builds
 //! for that.
 
-use super::Machine;
+use super::attestation::Attestation;
+use super::{Machine, storage};
 use crate::bench::costs::{Bench, Part};
 use crate::bench::{BenchError, writes};
 use crate::drivers::fw_cfg::FwCfg;
 use crate::mm;
-use crate::persistence::{CocoonVolume, Volume as _};
+use crate::persistence::{FormatPolicy, Volume as _, boot_counter};
 use crate::platform;
 
 /// What to do, as fw_cfg knows it: `overwrite=BYTES`, `growth=COMMITS`, `mount=0` or
@@ -16,12 +17,9 @@ const FILE: &str = "opt/org.coconut-svsm/bench";
 /// Longest request, in bytes.
 const LIMIT: usize = 32;
 
-/// Does what the host asks for, if anything.
-pub(super) fn run(
-    machine: &Machine,
-    open: impl Fn() -> Option<CocoonVolume>,
-    volume: Option<CocoonVolume>,
-) -> Result<(), BenchError> {
+/// Does what the host asks for, if anything, on the image that belongs to the secret;
+/// then opens it as any boot does.
+pub(super) fn run(machine: &Machine, attestation: &Attestation) -> Result<(), BenchError> {
     let device = FwCfg::open(machine.platform.ports());
     let file = device.and_then(|device| device.read_file(FILE, LIMIT).ok().flatten());
     let request = file
@@ -33,7 +31,8 @@ pub(super) fn run(
     let Ok(number) = number.parse() else {
         return Ok(());
     };
-    let volume = volume.ok_or(BenchError::NoVolume)?;
+    let open = || storage::image(machine, &attestation.secret, FormatPolicy::Allow).ok()?;
+    let volume = open().ok_or(BenchError::NoVolume)?;
     let part = match what {
         "overwrite" => Part::Overwrite(number as usize),
         "growth" => Part::Growth(number),
@@ -41,6 +40,8 @@ pub(super) fn run(
         "writes" => return writes::run(&volume, number),
         _ => return Ok(()),
     };
+    // As a boot leaves it.
+    let _ = boot_counter::count_boot(&volume);
     volume.settle()?;
     drop(volume);
     let bench = Bench {

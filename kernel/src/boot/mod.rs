@@ -60,8 +60,8 @@ enum Stop {
     #[error("attestation failed: {0}")]
     Attestation(#[from] attestation::AttestationStop),
     #[cfg(feature = "cocoonfs")]
-    #[error("{0}")]
-    Key(#[from] crate::persistence::KeyError),
+    #[error(transparent)]
+    Storage(#[from] storage::StorageStop),
     #[cfg(any(feature = "guestlink", feature = "vtpm", feature = "uefivars"))]
     #[error(transparent)]
     Services(#[from] services::ServiceStop),
@@ -100,31 +100,24 @@ fn boot(info: &'static BootInfo, platform: &'static dyn Platform) -> Result<(), 
     mm::shared::init(|range| platform.share_with_host(range))?;
     let machine = start_machine(platform)?;
     #[cfg(feature = "attest")]
-    let secret = attestation::obtain_secret(&machine)?;
+    let attestation = attestation::attest(&machine)?;
+    #[cfg(feature = "bench")]
+    bench::run(&machine, &attestation)?;
     #[cfg(feature = "cocoonfs")]
-    let volume = storage::open(&machine, &secret)?;
+    let volume = storage::open(&machine, attestation)?;
     #[cfg(feature = "cocoonfs")]
     storage::count_boot(volume.as_ref());
     #[cfg(all(feature = "selftest", target_os = "svsm"))]
     crate::selftest::run(
         machine.platform,
         machine.entropy,
-        volume.as_ref().map(|volume| volume as _),
+        volume.as_deref().map(|volume| volume as _),
     )?;
-    #[cfg(feature = "bench")]
-    bench::run(&machine, || storage::open(&machine, &secret).ok()?, volume)?;
     #[cfg(any(feature = "guestlink", feature = "vtpm", feature = "uefivars"))]
-    {
-        #[cfg(feature = "bench")]
-        let volume = storage::open(&machine, &secret)?;
-        let volume = storage::share(volume);
-        let services = services::start(&machine, volume.as_ref())?;
-        report_use(&machine);
-        #[cfg(feature = "guestlink")]
-        serve::run(&machine, &services, volume.as_deref())?;
-    }
-    #[cfg(not(any(feature = "guestlink", feature = "vtpm", feature = "uefivars")))]
+    let services = services::start(&machine, volume.as_ref())?;
     report_use(&machine);
+    #[cfg(feature = "guestlink")]
+    serve::run(&machine, &services, volume.as_deref())?;
     Ok(())
 }
 

@@ -1,34 +1,158 @@
 //! The step that opens the persistent storage, and its demonstration.
+//!
+//! What the server says of the volume decides: whether a creation header may be followed,
+//! whether the volume is the newest one, and what the server wants to be told.
 
 use super::Machine;
-use crate::attest::Secret;
-use crate::persistence::{self, CocoonVolume, FormatPolicy, KeyError, Volume as _, VolumeKey};
-#[cfg(any(feature = "guestlink", feature = "vtpm", feature = "uefivars"))]
+use super::attestation::Attestation;
+use crate::attest::{self, Identity, LedgerEntry, ReportError, Secret, VolumeState};
+use crate::exec;
+use crate::ledger::LedgeredVolume;
+use crate::persistence::freshness::{self, FreshnessError, Known, Ledger, Standing};
+use crate::persistence::{
+    self, CocoonVolume, FileId, FormatPolicy, KeyError, Namespace, Transaction, Volume,
+    VolumeError, VolumeKey, file_data,
+};
 use alloc::sync::Arc;
 
-/// Opens the first block device whose image belongs to the secret. Without one the
-/// boot goes on, and what is kept is lost at the next.
-pub(super) fn open(machine: &Machine, secret: &Secret) -> Result<Option<CocoonVolume>, KeyError> {
-    let start = machine.clock.now();
-    let key = VolumeKey::new(secret.root_key())?;
-    let policy = FormatPolicy::Allow;
-    let volume = persistence::open_first(&machine.devices, &key, machine.entropy, policy);
-    machine.report_time("opening persistent storage", start);
-    Ok(volume)
+/// Where what attestation brought is kept for the guest: JSON with the server's token and
+/// the challenge it answers.
+const TOKEN: FileId = FileId::new(Namespace::Attestation, 1);
+
+/// Why the boot does not go on with the storage it found, or with none.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StorageStop {
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error("persistent storage refused: {0}")]
+    Freshness(#[from] FreshnessError),
+    #[error("persistent storage is missing: the ledger knows a volume, and no device has it")]
+    Missing,
+    #[error("ledger: {0}")]
+    Report(#[from] ReportError),
 }
 
-/// Counts this boot on the volume. A failure is in the log and stops nothing.
-pub(super) fn count_boot(volume: Option<&CocoonVolume>) {
-    if let Some(volume) = volume {
-        // The log has the result, either way.
-        let _ = persistence::boot_counter::count_boot(volume);
-        // Whatever fails here is tried again before the next use of the volume.
-        let _ = volume.settle();
+/// Opens the first block device whose image belongs to the secret, provided that it is
+/// the newest. Without one the boot goes on where the server knows of none, and what is
+/// kept is lost at the next.
+pub(super) fn open(
+    machine: &Machine,
+    attestation: Attestation,
+) -> Result<Option<Arc<dyn Volume>>, StorageStop> {
+    let start = machine.clock.now();
+    let ledger = ledger(attestation.ledger.as_ref());
+    let policy = format_policy(attestation.ledger.as_ref());
+    let Some(volume) = image(machine, &attestation.secret, policy)? else {
+        return match ledger {
+            Ledger::Known(_) => Err(StorageStop::Missing),
+            Ledger::None | Ledger::New => Ok(None),
+        };
+    };
+    if ledger == Ledger::None {
+        log::warn!("no server vouches that the volume is the newest one");
+    }
+    let server = attestation.server.map(|server| server.fingerprint.0);
+    let standing = freshness::admit(&volume, ledger, server.as_ref(), machine.entropy)?;
+    let volume = report(volume, standing, attestation.reporter)?;
+    keep_token(
+        volume.as_ref(),
+        &attestation.nonce,
+        attestation.token.as_ref(),
+    );
+    machine.report_time("opening persistent storage", start);
+    Ok(Some(volume))
+}
+
+/// Opens the image that belongs to the secret, whatever its state.
+pub(super) fn image(
+    machine: &Machine,
+    secret: &Secret,
+    policy: FormatPolicy,
+) -> Result<Option<CocoonVolume>, KeyError> {
+    let key = VolumeKey::new(secret.root_key())?;
+    Ok(persistence::open_first(
+        &machine.devices,
+        &key,
+        machine.entropy,
+        policy,
+    ))
+}
+
+/// A creation header is nobody's word: whoever can write the disk can put one there. So
+/// a server must have said that the volume is new.
+fn format_policy(ledger: Option<&LedgerEntry>) -> FormatPolicy {
+    match ledger.map(|entry| entry.state) {
+        Some(VolumeState::New) => FormatPolicy::Allow,
+        Some(VolumeState::Formatted) => FormatPolicy::Deny,
+        None if cfg!(feature = "dev-format") => {
+            log::warn!("development build: a volume is formatted without a server's word for it");
+            FormatPolicy::Allow
+        }
+        None => FormatPolicy::Deny,
     }
 }
 
-/// The volume for several services at once.
-#[cfg(any(feature = "guestlink", feature = "vtpm", feature = "uefivars"))]
-pub(super) fn share(volume: Option<CocoonVolume>) -> Option<Arc<dyn persistence::Volume>> {
-    volume.map(|volume| Arc::new(volume) as _)
+/// What the server's entry means for the freshness of the volume.
+fn ledger(entry: Option<&LedgerEntry>) -> Ledger {
+    match entry {
+        None => Ledger::None,
+        Some(entry) if entry.mode == attest::Ledger::Off => Ledger::None,
+        Some(entry) => match entry.state {
+            VolumeState::New => Ledger::New,
+            VolumeState::Formatted => Ledger::Known(Known {
+                identity: entry.identity.map(|identity| identity.0),
+                epoch: entry.epoch,
+                commits: entry.counter,
+            }),
+        },
+    }
+}
+
+/// Tells the server of the volume's new epoch and waits until it is stored there; from
+/// then on no older copy is accepted.
+fn report(
+    volume: CocoonVolume,
+    standing: Option<Standing>,
+    reporter: Option<attest::Reporter<'static, super::attestation::Line>>,
+) -> Result<Arc<dyn Volume>, StorageStop> {
+    let (Some(standing), Some(mut reporter)) = (standing, reporter) else {
+        return Ok(Arc::new(volume));
+    };
+    let identity = Identity(standing.identity);
+    let commits = standing.commits(&volume);
+    exec::block_on(reporter.open(identity, standing.epoch, commits))?;
+    log::info!(
+        "ledger: epoch {} of the volume is recorded, {commits} commits",
+        standing.epoch
+    );
+    Ok(Arc::new(LedgeredVolume::new(volume, standing, reporter)))
+}
+
+/// Keeps the server's token where the guest can ask for it. A failure is in the log and
+/// stops nothing.
+fn keep_token(volume: &dyn Volume, nonce: &str, token: Option<&attest::Token>) {
+    #[derive(serde::Serialize)]
+    struct Kept<'a> {
+        nonce: &'a str,
+        token: Option<&'a attest::Token>,
+    }
+    let write = || {
+        let json = serde_json::to_vec(&Kept { nonce, token }).map_err(|_| VolumeError::NoMemory)?;
+        let mut transaction = Transaction::new();
+        transaction.write(TOKEN, file_data(&json)?)?;
+        volume.transaction(transaction)
+    };
+    if let Err(error) = write() {
+        log::error!("the attestation token is not kept: {error}");
+    }
+}
+
+/// Counts this boot on the volume. A failure is in the log and stops nothing.
+pub(super) fn count_boot(volume: Option<&Arc<dyn Volume>>) {
+    if let Some(volume) = volume {
+        // The log has the result, either way.
+        let _ = persistence::boot_counter::count_boot(volume.as_ref());
+        // Whatever fails here is tried again before the next use of the volume.
+        let _ = volume.settle();
+    }
 }

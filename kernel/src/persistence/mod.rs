@@ -5,7 +5,7 @@
 //! a whole or not at all; this module finds the image, gives it a device, randomness
 //! and locks, and gives services files. No I/O happens but through
 //! [`crate::block::BlockDevice`]. Whoever rolls the whole disk back to an earlier
-//! state is not found out here.
+//! state is found out by [`freshness`], with the word of a server.
 //!
 //! The boot sequence calls [`open_first`] and, for the demonstration,
 //! [`boot_counter::count_boot`]; services are given a [`Volume`].
@@ -14,6 +14,7 @@
 pub mod boot_counter;
 mod discovery;
 mod files;
+pub mod freshness;
 mod header;
 mod key;
 mod memory;

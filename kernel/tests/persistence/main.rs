@@ -6,5 +6,6 @@
 mod cli;
 mod faults;
 mod files;
+mod freshness;
 mod opening;
 mod support;

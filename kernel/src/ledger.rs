@@ -1,0 +1,99 @@
+//! A volume whose commits the key broker is told of.
+//!
+//! A commit is durable before it is reported and answered before it is acknowledged: the
+//! ledger is behind by what happened since the report under way was made, and that is how
+//! far the host can roll the volume back unseen. Commits made while one report is under
+//! way become one report.
+
+#![forbid(unsafe_code)]
+
+use crate::attest::{ReportError, Reporter};
+use crate::drivers::stream::ByteStream;
+use crate::exec;
+use crate::fatal;
+use crate::persistence::freshness::Standing;
+use crate::persistence::{
+    CocoonVolume, FileData, FileId, Namespace, Space, Transaction, Volume, VolumeError,
+};
+use alloc::vec::Vec;
+use core::task::Poll;
+
+/// A [`CocoonVolume`] that reports its commits.
+pub struct LedgeredVolume<S: ByteStream> {
+    volume: CocoonVolume,
+    standing: Standing,
+    reporter: spin::Mutex<Reporter<'static, S>>,
+}
+
+impl<S: ByteStream> core::fmt::Debug for LedgeredVolume<S> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("LedgeredVolume(..)")
+    }
+}
+
+impl<S: ByteStream> LedgeredVolume<S> {
+    /// `volume`, which `reporter` has reported as open with `standing`.
+    pub fn new(volume: CocoonVolume, standing: Standing, reporter: Reporter<'static, S>) -> Self {
+        Self {
+            volume,
+            standing,
+            reporter: spin::Mutex::new(reporter),
+        }
+    }
+
+    /// Reports a commit as soon as the report before it is acknowledged.
+    fn report(&self) {
+        let commits = self.standing.commits(&self.volume);
+        let mut reporter = self.reporter.lock();
+        if let Err(error) = reporter.commit(commits) {
+            judge(&error);
+            return;
+        }
+        if let Poll::Ready(Err(error)) = reporter.poll() {
+            judge(&error);
+        }
+    }
+}
+
+/// Goes on after an error that has to do with the way to the server, which the next
+/// commit tries again; stops after any other: then the server has refused the report,
+/// because another machine uses the volume, or somebody plays the server.
+fn judge(error: &ReportError) {
+    if error.is_passing() {
+        log::error!("ledger: commits are not reported at the moment: {error}");
+    } else {
+        fatal::stop(format_args!("ledger: {error}"));
+    }
+}
+
+impl<S: ByteStream + Send> Volume for LedgeredVolume<S> {
+    fn read(&self, file: FileId) -> Result<FileData, VolumeError> {
+        self.volume.read(file)
+    }
+
+    fn list(&self, namespace: Namespace) -> Result<Vec<u32>, VolumeError> {
+        self.volume.list(namespace)
+    }
+
+    fn transaction(&self, transaction: Transaction) -> Result<(), VolumeError> {
+        if transaction.is_empty() {
+            return Ok(());
+        }
+        self.volume.transaction(transaction)?;
+        self.report();
+        Ok(())
+    }
+
+    fn space(&self) -> Result<Space, VolumeError> {
+        self.volume.space()
+    }
+
+    /// Also waits for the acknowledgement of what was reported.
+    fn settle(&self) -> Result<(), VolumeError> {
+        let settled = self.volume.settle();
+        if let Err(error) = exec::block_on(self.reporter.lock().settle()) {
+            judge(&error);
+        }
+        settled
+    }
+}
