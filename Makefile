@@ -81,6 +81,7 @@ images: tools programs
 	  --igvm $(BIN)/.igvm.$$$$ --elf $(BIN)/.elf.$$$$ && \
 	  mv -f $(BIN)/.igvm.$$$$ $(BIN)/coconut-qemu.igvm && \
 	  mv -f $(BIN)/.elf.$$$$ $(BIN)/svsm-native.elf
+	cp -f $(METAL_OUT)/stage2.elf $(METAL_OUT)/svsm.elf $(BIN)/
 
 # Kernels that are for tests only, and the measurements of one of them for the host.
 test-images: $(TEST_IMAGES:%=%-image)

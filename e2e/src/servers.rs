@@ -23,13 +23,16 @@ impl Kbs {
     /// Starts one that takes sample evidence and releases `secret` (hex), on a port
     /// that the system chooses.
     pub fn start(secret: &str, more: &[&str]) -> Result<Self> {
-        let process = Process::start(
-            "kbs-test",
+        Self::start_process(
             Command::new(tree::built("kbs-test"))
                 .args(["--listen", "127.0.0.1:0", "--allow-sample", "--secret"])
                 .arg(secret)
                 .args(more),
-        )?;
+        )
+    }
+
+    fn start_process(command: &mut Command) -> Result<Self> {
+        let process = Process::start("kbs-test", command)?;
         let url = process.wait_for(START_LIMIT, |line| {
             let (_, address) = line.split_once("http://")?;
             let end = address
@@ -38,6 +41,16 @@ impl Kbs {
             Some(format!("http://{}", &address[..end]))
         })?;
         Ok(Self { process, url })
+    }
+
+    /// Starts one that serves the volumes of a database, at `address`.
+    pub fn serve(db: &Path, address: &str, more: &[&str]) -> Result<Self> {
+        Self::start_process(
+            Command::new(tree::built("kbs-test"))
+                .args(["serve", "--listen", address, "--db"])
+                .arg(db)
+                .args(more),
+        )
     }
 
     /// Where it listens.
@@ -49,6 +62,26 @@ impl Kbs {
     pub fn log(&self) -> String {
         joined(&self.process)
     }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.process.is_running()
+    }
+}
+
+/// Runs a subcommand of `kbs-test` that changes or shows a database; returns what it
+/// prints.
+pub fn kbs_admin(arguments: &[&str]) -> Result<String> {
+    let output = Command::new(tree::built("kbs-test"))
+        .args(arguments)
+        .output()?;
+    ensure!(
+        output.status.success(),
+        "kbs-test {arguments:?}: {}: {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// A running `aproxy`.
