@@ -40,15 +40,14 @@ fn an_image_formatted_offline_with_the_key_opens_and_the_tool_reads_what_was_wri
     boot.assert_complete();
     boot.assert_says(&[ATTESTED, OPENED, FIRST, WROTE]);
 
+    // Token, boot counter, freshness record: namespace and index.
     let inodes = image::inodes(&state, KEY)?;
-    let [inode] = inodes[..] else {
-        panic!("one file expected, not {inodes:?}");
-    };
-    assert_eq!(
-        inode >> 32,
-        4,
-        "the counter belongs to the system namespace"
-    );
+    let files: Vec<_> = inodes.iter().map(|n| (n >> 32, n & 0xffff_ffff)).collect();
+    assert_eq!(files, [(3, 1), (4, 1), (4, 2)]);
+    let inode = inodes[1];
+    let token = image::read_file(&state, KEY, inodes[0])?;
+    let token: serde_json::Value = serde_json::from_slice(&token)?;
+    assert!(token["nonce"].is_string() && token["token"]["Jwt"].is_string());
     let counter = image::read_file(&state, KEY, inode)?;
 
     let boot = servers.guest().image(&state).boot()?;

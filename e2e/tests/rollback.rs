@@ -46,8 +46,9 @@ fn a_disk_rolled_back_by_one_boot_is_refused_until_the_owner_accepts_it() -> Res
     // Deliberately, by the owner.
     ledger.restart(
         |ledger| {
-            ledger.admin(&["ledger", "set", VOLUME, "--epoch", "1", "--counter", "0"])?;
-            Ok(())
+            let mut arguments = vec!["ledger", "set", VOLUME, "--epoch", "1"];
+            arguments.extend(["--counter", "0", "--reason", "restored from a backup"]);
+            ledger.admin(&arguments).map(drop)
         },
         &[],
     )?;
@@ -65,7 +66,7 @@ fn a_disk_rolled_back_by_one_commit_is_refused_where_commits_are_reported() -> R
     let (disk, old) = (ledger.disk(), ledger.path("old.img"));
     let copy = old.clone();
     let mitm = Mitm::start(
-        disk.parent().unwrap(),
+        &ledger.path("."),
         ledger.proxy.socket(),
         move |to, number, _| {
             if (to, number) == (To::Proxy, 7) {
@@ -151,13 +152,13 @@ fn with_clone_protection_a_boot_takes_a_priming() -> Result<()> {
     ledger
         .guest()
         .boot()?
-        .assert_stopped("evidence refused, the proxy says: not-primed");
+        .assert_stopped("is not primed: its owner allows one boot at a time");
     ledger.restart(prime, &[])?;
     ledger.guest().boot()?.assert_complete();
     ledger
         .guest()
         .boot()?
-        .assert_stopped("evidence refused, the proxy says: not-primed");
+        .assert_stopped("is not primed: its owner allows one boot at a time");
     ledger.restart(prime, &[])?;
     ledger.guest().boot()?.assert_complete();
     Ok(())
