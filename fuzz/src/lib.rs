@@ -1,6 +1,8 @@
 //! What several fuzz targets share: small volumes whose every byte is the same in every
 //! run, and a heap that ends, as the kernel's does.
 
+pub mod tpm;
+
 use std::alloc::System;
 use std::sync::Arc;
 
