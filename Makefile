@@ -41,11 +41,13 @@ REMAP = --remap-path-prefix=$(CURDIR)=/svsm \
   --remap-path-prefix=$$($(RUST))/lib/rustlib/src/rust=/rust
 METAL_ENV = CARGO_TARGET_DIR=$(METAL_DIR) RUSTC_BOOTSTRAP=1 RUSTFLAGS="$(REMAP)"
 
-TOOLS := aproxy kbs-test igvmbuilder igvmmeasure
+TOOLS := aproxy kbs-test igvmbuilder igvmmeasure guestlink
 
-# Features of kernels that are for tests only: with checks of itself inside, and with
-# measurements and workloads.
-TEST_IMAGES := selftest bench
+# Kernels that are for tests only: with checks of itself inside, with measurements and
+# workloads, and with services that the host can call. Each has the feature of its name,
+# or what is said here.
+TEST_IMAGES := selftest bench guestlink
+guestlink-features := guestlink,vtpm,uefivars
 
 .PHONY: all help setup programs images test-images $(TEST_IMAGES:%=%-image) tools demo test check unit e2e lint fmt \
   clippy clippy-host clippy-metal shellcheck unsafe-report measurement reproducible doc bench proofs fuzz clean
@@ -92,13 +94,13 @@ test-images: $(TEST_IMAGES:%=%-image)
 $(TEST_IMAGES:%=%-image): %-image: tools
 	$(say) BUILD '$* kernel'
 	$(METAL_ENV) $(CARGO) build $(CARGO_FLAGS) $(METAL_FLAGS) -p stage2 --bin stage2
-	$(METAL_ENV) $(CARGO) build $(CARGO_FLAGS) $(METAL_FLAGS) -p svsm --bin svsm --features $*
+	$(METAL_ENV) $(CARGO) build $(CARGO_FLAGS) $(METAL_FLAGS) -p svsm --bin svsm --features '$(or $($*-features),$*)'
 	$(BIN)/igvmbuilder --stage2 $(METAL_OUT)/stage2.elf --kernel $(METAL_OUT)/svsm.elf \
 	  --elf $(BIN)/.$*.$$$$ && mv -f $(BIN)/.$*.$$$$ $(BIN)/svsm-$*.elf
 
 tools: setup
 	$(say) BUILD 'host tools ($(PROFILE))'
-	$(CARGO) build $(CARGO_FLAGS) -p aproxy -p kbs-test -p igvmbuilder --bins
+	$(CARGO) build $(CARGO_FLAGS) -p aproxy -p kbs-test -p igvmbuilder -p guestlink --bins
 	mkdir -p $(BIN)
 	for tool in $(TOOLS); do \
 	  cp $(TARGET_DIR)/$(PROFILE)/$$tool $(BIN)/.$$tool.$$$$ && \

@@ -108,6 +108,18 @@ pub fn read_file(image: &Path, key: &str, inode: u64) -> Result<Vec<u8>> {
     Ok(fs::read(&out)?)
 }
 
+/// Writes a file of an image formatted under `key`.
+pub fn write_file(image: &Path, key: &str, inode: u64, content: &[u8]) -> Result<()> {
+    let input = image.with_extension("file");
+    fs::write(&input, content)?;
+    let input = input.to_str().context("path is not UTF-8")?;
+    cocoonfs(
+        image,
+        &["write-file", "-K", key, &inode.to_string(), "-i", input],
+    )?;
+    Ok(())
+}
+
 /// Writes an image of zeros.
 pub fn blank(image: &Path) -> Result<()> {
     File::create(image)?.set_len(SIZE)?;

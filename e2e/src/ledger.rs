@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use tempfile::TempDir;
 
 use crate::guest::Guest;
-use crate::servers::{Kbs, Proxy, kbs_admin};
+use crate::servers::{Kbs, Proxy};
 use crate::{KEY, image};
 
 /// Name of the volume.
@@ -27,12 +27,12 @@ impl Ledger {
     pub fn start(mode: &str, register: &[&str]) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let db = dir.path().join("kbs.db");
-        let mut arguments = vec!["register", VOLUME, "--db", path(&db)?];
+        let mut arguments = vec!["register", VOLUME];
         arguments.extend(["--secret", KEY, "--any-measurement", "--allow-sample"]);
         arguments.extend(["--ledger", mode]);
         arguments.extend(register);
-        kbs_admin(&arguments)?;
-        let kbs = Kbs::serve(&db, "127.0.0.1:0", &[])?;
+        Kbs::owner(&db, &arguments)?;
+        let kbs = Kbs::serve(&db, &[])?;
         let proxy = Proxy::start(dir.path(), kbs.url())?;
         let ledger = Self {
             kbs: Some(kbs),
@@ -54,16 +54,13 @@ impl Ledger {
         let address = kbs.url().trim_start_matches("http://").to_owned();
         drop(kbs);
         between(self)?;
-        self.kbs = Some(Kbs::serve(&self.path("kbs.db"), &address, more)?);
+        self.kbs = Some(Kbs::serve_at(&address, &self.path("kbs.db"), more)?);
         Ok(())
     }
 
-    /// Runs `kbs-test` with `arguments` and then the name of the volume and the database.
+    /// Carries out an owner's command on the database.
     pub fn admin(&self, arguments: &[&str]) -> Result<String> {
-        let db = self.path("kbs.db");
-        let mut all = arguments.to_vec();
-        all.extend(["--db", path(&db)?]);
-        kbs_admin(&all)
+        Kbs::owner(&self.path("kbs.db"), arguments)
     }
 
     /// A path in the test's directory.
@@ -92,8 +89,4 @@ impl Ledger {
         std::fs::copy(self.disk(), &copy)?;
         Ok(copy)
     }
-}
-
-fn path(path: &Path) -> Result<&str> {
-    path.to_str().context("path is not UTF-8")
 }

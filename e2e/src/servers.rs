@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
 use crate::guest::Guest;
@@ -23,16 +23,26 @@ impl Kbs {
     /// Starts one that takes sample evidence and releases `secret` (hex), on a port
     /// that the system chooses.
     pub fn start(secret: &str, more: &[&str]) -> Result<Self> {
-        Self::start_process(
-            Command::new(tree::built("kbs-test"))
-                .args(["--listen", "127.0.0.1:0", "--allow-sample", "--secret"])
-                .arg(secret)
-                .args(more),
-        )
+        Self::launch("127.0.0.1:0", &[&["--allow-sample", "--secret", secret], more].concat())
     }
 
-    fn start_process(command: &mut Command) -> Result<Self> {
-        let process = Process::start("kbs-test", command)?;
+    /// Starts one for the volumes in the database `db`.
+    pub fn serve(db: &Path, more: &[&str]) -> Result<Self> {
+        Self::serve_at("127.0.0.1:0", db, more)
+    }
+
+    /// The same at an address and port of the caller's.
+    pub fn serve_at(address: &str, db: &Path, more: &[&str]) -> Result<Self> {
+        Self::launch(address, &[&["--db", path_text(db)?], more].concat())
+    }
+
+    fn launch(address: &str, args: &[&str]) -> Result<Self> {
+        let process = Process::start(
+            "kbs-test",
+            Command::new(tree::built("kbs-test"))
+                .args(["--listen", address])
+                .args(args),
+        )?;
         let url = process.wait_for(START_LIMIT, |line| {
             let (_, address) = line.split_once("http://")?;
             let end = address
@@ -43,14 +53,19 @@ impl Kbs {
         Ok(Self { process, url })
     }
 
-    /// Starts one that serves the volumes of a database, at `address`.
-    pub fn serve(db: &Path, address: &str, more: &[&str]) -> Result<Self> {
-        Self::start_process(
-            Command::new(tree::built("kbs-test"))
-                .args(["serve", "--listen", address, "--db"])
-                .arg(db)
-                .args(more),
-        )
+    /// Carries out an owner's command on the database `db`, which a server may have
+    /// open; its standard output.
+    pub fn owner(db: &Path, args: &[&str]) -> Result<String> {
+        let output = Command::new(tree::built("kbs-test"))
+            .args(args)
+            .args(["--db", path_text(db)?])
+            .output()?;
+        ensure!(
+            output.status.success(),
+            "kbs-test {args:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(String::from_utf8(output.stdout)?)
     }
 
     /// Where it listens.
@@ -67,21 +82,6 @@ impl Kbs {
     pub fn is_running(&mut self) -> bool {
         self.process.is_running()
     }
-}
-
-/// Runs a subcommand of `kbs-test` that changes or shows a database; returns what it
-/// prints.
-pub fn kbs_admin(arguments: &[&str]) -> Result<String> {
-    let output = Command::new(tree::built("kbs-test"))
-        .args(arguments)
-        .output()?;
-    ensure!(
-        output.status.success(),
-        "kbs-test {arguments:?}: {}: {}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// A running `aproxy`.
@@ -127,6 +127,10 @@ impl Proxy {
     pub fn is_running(&mut self) -> bool {
         self.process.is_running()
     }
+}
+
+fn path_text(path: &Path) -> Result<&str> {
+    path.to_str().context("a path that is not UTF-8")
 }
 
 fn joined(process: &Process) -> String {

@@ -41,7 +41,7 @@ const NEGOTIATION: &[u8] =
 fn negotiate(stream: &mut UnixStream) -> Result<serde_json::Value> {
     let request = hostile::receive(stream)?;
     anyhow::ensure!(
-        request["version"] == serde_json::json!([0, 1, 0]),
+        request["version"] == serde_json::json!([0, 2, 0]),
         "the SVSM asked for {request}"
     );
     hostile::send(stream, NEGOTIATION)?;

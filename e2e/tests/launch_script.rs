@@ -111,6 +111,21 @@ fn without_a_proxy_com3_is_there_and_silent() -> Result<()> {
 }
 
 #[test]
+fn com4_is_there_only_when_asked_for() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    fake_qemu(dir.path(), "exit 0")?;
+    let plain = command(&native(dir.path(), &[])?);
+    assert!(!plain.contains("index=3"), "{plain}");
+    let linked = command(&native(dir.path(), &["--guestlink", "a,b.sock"])?);
+    assert!(
+        linked.contains("socket,id=guestlink,path=a,,b.sock,server=on,wait=off")
+            && linked.contains("isa-serial,index=3,chardev=guestlink"),
+        "{linked}"
+    );
+    Ok(())
+}
+
+#[test]
 fn kvm_is_taken_only_where_the_cpu_shows_vmx_or_svm() -> Result<()> {
     let dir = tempfile::tempdir()?;
     fake_qemu(dir.path(), "")?;
