@@ -1,5 +1,5 @@
-//! What the proxy sends to the attestation client: any bytes, in any pieces. The
-//! client must come to an end, and never to a secret.
+//! What the proxy sends to the attestation client: any bytes, in any pieces, in either
+//! version of the protocol. The client must come to an end, and never to a secret.
 
 #![no_main]
 
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
-use svsm::attest::{SampleEvidence, Timeouts, attest};
+use svsm::attest::{Client, SampleEvidence, Timeouts, TrustPolicy};
 use svsm::drivers::stream::ByteStream;
 use svsm::entropy::{Entropy, EntropyError};
 use svsm::exec::block_on;
@@ -71,15 +71,21 @@ fuzz_target!(|input: &[u8]| {
         return;
     };
     let mut proxy = Proxy {
-        messages: rest.splitn(2, |&byte| byte == 0).collect(),
+        messages: rest.splitn(3, |&byte| byte == 0).collect(),
         framed: kind & 1 == 0,
         waiting: Vec::new(),
         asked: false,
     };
     let clock = Clockwork(AtomicU64::new(0));
     let evidence = SampleEvidence { measurement: None };
-    let timeouts = Timeouts::default();
-    let outcome = block_on(attest(&mut proxy, &clock, &evidence, &Counting, &timeouts));
+    let client = Client {
+        clock: &clock,
+        evidence: &evidence,
+        entropy: &Counting,
+        policy: &TrustPolicy::trust_on_first_use(),
+        timeouts: Timeouts::default(),
+    };
+    let outcome = block_on(client.attest(&mut proxy));
     if let Err(error) = outcome {
         let words = error.to_string();
         assert!(words.len() < 600 && words.chars().all(|c| !c.is_control()));

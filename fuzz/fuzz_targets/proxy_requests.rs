@@ -7,6 +7,7 @@ use libaproxy::frame;
 use libaproxy::v0_1::{
     AttestationRequest, AttestationResponse, NegotiationRequest, NegotiationResponse,
 };
+use libaproxy::v0_2;
 use libfuzzer_sys::fuzz_target;
 
 macro_rules! round_trip {
@@ -28,4 +29,12 @@ fuzz_target!(|json: &[u8]| {
     round_trip!(NegotiationResponse, json);
     round_trip!(AttestationRequest, json);
     round_trip!(AttestationResponse, json);
+    round_trip!(v0_2::NegotiationResponse, json);
+    round_trip!(v0_2::Refusal, json);
+    round_trip!(v0_2::AttestationRequest, json);
+    round_trip!(v0_2::AttestationResponse, json);
+    round_trip!(v0_2::ReportRequest, json);
+    round_trip!(v0_2::ReportResponse, json);
+    round_trip!(v0_2::ReportBody, json);
+    round_trip!(v0_2::AckBody, json);
 });
