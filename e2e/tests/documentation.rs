@@ -107,3 +107,25 @@ fn links_between_the_documents_lead_somewhere() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn tests_that_the_threat_model_names_exist() -> Result<()> {
+    let text = fs::read_to_string(tree::root().join("Documentation/THREAT-MODEL.md"))?;
+    let mut sources = String::new();
+    for part in ["e2e/tests", "kernel/tests", "kernel/src", "igvmbuilder/src"] {
+        for file in files(&tree::root().join(part), "rs")? {
+            sources.push_str(&fs::read_to_string(file)?);
+        }
+    }
+    let names = text.split('`').skip(1).step_by(2);
+    let mut seen = 0;
+    for name in names.filter(|name| name.matches('_').count() >= 3) {
+        seen += 1;
+        assert!(
+            sources.contains(&format!("fn {name}(")),
+            "there is no test {name}"
+        );
+    }
+    assert!(seen > 20, "only {seen} tests are named");
+    Ok(())
+}

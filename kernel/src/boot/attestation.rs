@@ -3,8 +3,8 @@
 use super::Machine;
 use crate::arch;
 use crate::attest::{
-    self, AttestError, Client, EvidenceError, SampleEvidence, ServerKey, Timeouts, TrustError,
-    TrustPolicy,
+    self, AttestError, Client, Costs, EvidenceError, Phase, SampleEvidence, ServerKey, Timeouts,
+    Traffic, TrustError, TrustPolicy,
 };
 use crate::drivers::fw_cfg::{FwCfg, FwCfgError};
 use crate::drivers::uart::{COM3, Uart};
@@ -58,7 +58,18 @@ pub(super) fn attest(machine: &Machine) -> Result<Attestation, AttestationStop> 
     let attestation = exec::block_on(client.attest(line))?;
     log::info!("attestation successful");
     machine.report_time("attestation", start);
+    report_costs(&attestation.costs);
     Ok(attestation)
+}
+
+/// Says where the time of the attestation went, and how much was said.
+fn report_costs(costs: &Costs) {
+    for phase in Phase::ALL {
+        let time = costs.time(phase).as_millis();
+        log::info!("time: attestation, {}, took {time} ms", phase.name());
+    }
+    let Traffic { sent, received } = costs.traffic;
+    log::info!("attestation: {sent} bytes sent, {received} received");
 }
 
 /// Whom this image takes a secret from: the keys that its builder put in, or anybody.

@@ -104,20 +104,20 @@ fn boot(info: &'static BootInfo, platform: &'static dyn Platform) -> Result<(), 
     #[cfg(feature = "bench")]
     bench::run(&machine, &attestation)?;
     #[cfg(feature = "cocoonfs")]
-    let volume = storage::open(&machine, attestation)?;
+    let storage = storage::open(&machine, attestation)?;
     #[cfg(feature = "cocoonfs")]
-    storage::count_boot(volume.as_ref());
+    storage::count_boot(storage.volume.as_ref());
     #[cfg(all(feature = "selftest", target_os = "svsm"))]
     crate::selftest::run(
         machine.platform,
         machine.entropy,
-        volume.as_deref().map(|volume| volume as _),
+        storage.volume.as_deref().map(|volume| volume as _),
     )?;
     #[cfg(any(feature = "guestlink", feature = "vtpm", feature = "uefivars"))]
-    let services = services::start(&machine, volume.as_ref())?;
+    let services = services::start(&machine, &storage)?;
     report_use(&machine);
     #[cfg(feature = "guestlink")]
-    serve::run(&machine, &services, volume.as_deref())?;
+    serve::run(&machine, &services, storage.volume.as_deref())?;
     Ok(())
 }
 

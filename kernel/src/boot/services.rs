@@ -1,9 +1,8 @@
 //! The step that starts the services on the volume.
 
 use super::Machine;
-use crate::persistence::Volume;
+use super::storage::Storage;
 use crate::services::Services;
-use alloc::sync::Arc;
 
 /// Why the services do not start. Going on without them would give the guest a machine
 /// that has forgotten what it was.
@@ -20,11 +19,12 @@ pub(super) enum ServiceStop {
 /// Starts what this build has. Without a volume the services forget all at the end of
 /// this boot.
 #[allow(unused, reason = "a build may have no service")]
-pub(super) fn start(
-    machine: &Machine,
-    volume: Option<&Arc<dyn Volume>>,
-) -> Result<Services, ServiceStop> {
-    let mut services = Services::default();
+pub(super) fn start(machine: &Machine, storage: &Storage) -> Result<Services, ServiceStop> {
+    let volume = storage.volume.as_ref();
+    let mut services = Services {
+        key_broker: Some(storage.key_broker),
+        ..Services::default()
+    };
     #[cfg(feature = "vtpm")]
     {
         let start = machine.clock.now();

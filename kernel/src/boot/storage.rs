@@ -13,6 +13,7 @@ use crate::persistence::{
     self, CocoonVolume, FileId, FormatPolicy, KeyError, Namespace, Transaction, Volume,
     VolumeError, VolumeKey, file_data,
 };
+use crate::services::KeyBroker;
 use alloc::sync::Arc;
 
 /// Where what attestation brought is kept for the guest: JSON with the server's token and
@@ -32,27 +33,47 @@ pub(super) enum StorageStop {
     Report(#[from] ReportError),
 }
 
+/// What the services stand on.
+pub(super) struct Storage {
+    /// The volume, if there is one.
+    pub volume: Option<Arc<dyn Volume>>,
+    /// Who gave the key to it, and vouches for it.
+    #[cfg_attr(
+        not(any(feature = "guestlink", feature = "vtpm", feature = "uefivars")),
+        allow(dead_code)
+    )]
+    pub key_broker: KeyBroker,
+}
+
 /// Opens the first block device whose image belongs to the secret, provided that it is
 /// the newest. Without one the boot goes on where the server knows of none, and what is
 /// kept is lost at the next.
-pub(super) fn open(
-    machine: &Machine,
-    attestation: Attestation,
-) -> Result<Option<Arc<dyn Volume>>, StorageStop> {
+pub(super) fn open(machine: &Machine, attestation: Attestation) -> Result<Storage, StorageStop> {
     let start = machine.clock.now();
+    let mut key_broker = KeyBroker {
+        server: attestation.server.map(|server| server.fingerprint.0),
+        pinned: attestation.server.is_some_and(|server| server.pinned),
+        standing: None,
+    };
     let ledger = ledger(attestation.ledger.as_ref());
     let policy = format_policy(attestation.ledger.as_ref());
     let Some(volume) = image(machine, &attestation.secret, policy)? else {
         return match ledger {
             Ledger::Known(_) => Err(StorageStop::Missing),
-            Ledger::None | Ledger::New => Ok(None),
+            Ledger::None | Ledger::New => Ok(Storage {
+                volume: None,
+                key_broker,
+            }),
         };
     };
     if ledger == Ledger::None {
         log::warn!("no server vouches that the volume is the newest one");
     }
-    let server = attestation.server.map(|server| server.fingerprint.0);
-    let standing = freshness::admit(&volume, ledger, server.as_ref(), machine.entropy)?;
+    let server = key_broker.server.as_ref();
+    let standing = freshness::admit(&volume, ledger, server, machine.entropy)?;
+    key_broker.standing = standing
+        .filter(|_| ledger != Ledger::None)
+        .map(|standing| (standing.identity, standing.epoch));
     let volume = report(volume, standing, attestation.reporter)?;
     keep_token(
         volume.as_ref(),
@@ -60,7 +81,10 @@ pub(super) fn open(
         attestation.token.as_ref(),
     );
     machine.report_time("opening persistent storage", start);
-    Ok(Some(volume))
+    Ok(Storage {
+        volume: Some(volume),
+        key_broker,
+    })
 }
 
 /// Opens the image that belongs to the secret, whatever its state.

@@ -5,7 +5,7 @@
 //! offsets count from the manifest's first byte.
 
 use super::CallError;
-use crate::services::{Guid, Services, VariableFlags};
+use crate::services::{Guid, KeyBroker, Services, VariableFlags};
 use alloc::vec::Vec;
 
 /// 63849ebb-3d92-4670-a1ff-58f9c94b87bb: the manifest itself.
@@ -24,6 +24,16 @@ pub const UEFI_MM_GUID: Guid = [
     0x59, 0x3a, 0x45, 0xa4, 0x1b, 0x9e, 0x87, 0x47, 0xa0, 0x33, 0x19, 0x86, 0xd6, 0xad, 0xbe, 0x55,
 ];
 
+/// 98effd39-e3b3-44f0-9379-beeb470287a7, a GUID of this project's: who gave this SVSM its
+/// secret, and how fresh its state is. Its blob is version and flags (bit 0: a server
+/// signed the exchange or the secret, bit 1: its key is pinned in the image, bit 2: a
+/// ledger vouches that the state is the newest), the SHA-384 fingerprint of the server's
+/// key (48 bytes), the identity of the volume (32 bytes), the epoch of this boot (8 bytes);
+/// zeros where a flag is not set.
+pub const KEY_BROKER_GUID: Guid = [
+    0x39, 0xfd, 0xef, 0x98, 0xb3, 0xe3, 0xf0, 0x44, 0x93, 0x79, 0xbe, 0xeb, 0x47, 0x02, 0x87, 0xa7,
+];
+
 /// The one version that every service's manifest has so far.
 const VERSION: u32 = 0;
 
@@ -40,7 +50,7 @@ struct Part {
 /// The manifest of all services of this boot.
 pub(super) fn all(services: &Services) -> Result<Vec<u8>, CallError> {
     let mut parts = Vec::new();
-    for guid in [VTPM_GUID, UEFI_MM_GUID] {
+    for guid in [VTPM_GUID, UEFI_MM_GUID, KEY_BROKER_GUID] {
         if let Some(blob) = blob(services, &guid)? {
             parts.push(Part { guid, blob });
         }
@@ -64,6 +74,7 @@ fn blob(services: &Services, guid: &Guid) -> Result<Option<Vec<u8>>, CallError> 
             .variables
             .take()?
             .map(|variables| uefi_blob(variables.flags())),
+        KEY_BROKER_GUID => services.key_broker.as_ref().map(key_broker_blob),
         _ => None,
     })
 }
@@ -73,6 +84,21 @@ fn uefi_blob(flags: VariableFlags) -> Vec<u8> {
         | u32::from(flags.secure_boot) << 1
         | u32::from(flags.database_updates) << 2;
     [VERSION.to_le_bytes(), bits.to_le_bytes()].concat()
+}
+
+fn key_broker_blob(broker: &KeyBroker) -> Vec<u8> {
+    let bits = u32::from(broker.server.is_some())
+        | u32::from(broker.pinned) << 1
+        | u32::from(broker.standing.is_some()) << 2;
+    let (identity, epoch) = broker.standing.unwrap_or_default();
+    [
+        &VERSION.to_le_bytes()[..],
+        &bits.to_le_bytes(),
+        &broker.server.unwrap_or([0; 48]),
+        &identity,
+        &epoch.to_le_bytes(),
+    ]
+    .concat()
 }
 
 fn lay_out(parts: &[Part]) -> Vec<u8> {
@@ -155,6 +181,30 @@ mod tests {
         let manifest = all(&Services::default()).unwrap();
         assert_eq!(manifest.len(), 24);
         assert_eq!(manifest[16..], [24, 0, 0, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn the_key_broker_is_named_with_what_it_vouches_for() {
+        assert_eq!(
+            text(&KEY_BROKER_GUID),
+            "98effd39-e3b3-44f0-9379-beeb470287a7"
+        );
+        let blob = |server, pinned, standing| {
+            key_broker_blob(&KeyBroker {
+                server,
+                pinned,
+                standing,
+            })
+        };
+        assert_eq!(blob(None, false, None), [0; 4 + 4 + 48 + 32 + 8]);
+        let full = blob(Some([1; 48]), true, Some(([2; 32], 3)));
+        let expected = [
+            &[0, 0, 0, 0, 7, 0, 0, 0][..],
+            &[1; 48],
+            &[2; 32],
+            &[3, 0, 0, 0, 0, 0, 0, 0],
+        ];
+        assert_eq!(full, expected.concat());
     }
 
     #[test]

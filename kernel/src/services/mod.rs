@@ -118,6 +118,19 @@ pub struct Services {
     pub variables: Service<dyn Variables>,
     /// Who vouches for them.
     pub report: Service<dyn ReportSource>,
+    /// Who gave this SVSM the key to their state; none without attestation.
+    pub key_broker: Option<KeyBroker>,
+}
+
+/// What the services manifest says about the server that released the secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyBroker {
+    /// SHA-384 fingerprint of the key that signed; none where nobody signed.
+    pub server: Option<[u8; 48]>,
+    /// The key is pinned in this image.
+    pub pinned: bool,
+    /// Identity of the volume and epoch of this boot, where a ledger vouches for them.
+    pub standing: Option<([u8; 32], u64)>,
 }
 
 /// Services for tests that show what they were asked.
@@ -193,6 +206,7 @@ pub mod fake {
             tpm: Service::new(Box::new(EchoTpm)),
             variables: Service::new(Box::new(FakeVariables::default())),
             report: Service::new(Box::new(FakeReports::default())),
+            key_broker: None,
         }
     }
 }
