@@ -1,15 +1,17 @@
-//! A small, honest key broker server (KBS) for development, CI and demos.
+//! A small, honest key broker server (KBS): it releases the secrets of volumes to SVSMs that prove what
+//! they are, and keeps a ledger of their disks. Always true in here:
 //!
-//! It serves the KBS attestation protocol 0.4.0 and releases one secret to whoever attests. Always
-//! true in here:
-//!
-//! - the secret leaves only as a JWE for the key that the evidence of the same session binds;
+//! - a secret leaves only as a JWE for the key that the evidence of the same session binds, and only if
+//!   the volume's policy accepts that evidence;
 //! - a challenge is good for one attempt, a session for one release, and both for five minutes;
+//! - what a release uses up, and what a report changes, is on disk before the answer leaves;
 //! - everything a client sends is bounded in size and time, and a refusal names its cause;
-//! - nothing is shared between sessions but the configuration.
+//! - no secret, key or cookie is printed or logged.
 //!
-//! The binary is a thin wrapper around [`cli`] and [`server`]; tests run the same code in their own
-//! process with [`server::Running`].
+//! From the outside in: [`server`] accepts connections, `api` and [`requests`] read them, [`evidence`] and
+//! [`snp`] verify, [`volume`] and [`ledger`] decide, [`release`] carries it out in the [`store`]. The
+//! binary is a thin wrapper around [`cli`]; tests run the same code in their own process with
+//! [`server::Running`].
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
