@@ -7,14 +7,14 @@
 use alloc::vec::Vec;
 
 use crate::{
-    constants::{ht, limit, nva, rh, sa},
+    constants::{limit, nva, rh, sa},
     context::Context,
     crypto::{self, Bytes, HashAlg, ct_eq},
     da,
     rc::{Numbered, Rc, Result, ensure},
     state::{
         Shutdown, State,
-        session::{Binding, Session},
+        session::{self, Binding, Session},
     },
     table::{self, Command, Role},
     wire::{Put, Reader, algorithms::SymDef, without_trailing_zeros},
@@ -114,9 +114,7 @@ impl Authorization {
     fn parse_one(&mut self, reader: &mut Reader<'_>, command: &Command, state: &State) -> Result<SessionUse> {
         let index = self.sessions.len();
         let handle = reader.u32()?;
-        if handle != rh::PW && !matches!(ht::of(handle), ht::HMAC_SESSION | ht::POLICY_SESSION) {
-            return Err(Rc::VALUE);
-        }
+        ensure(handle == rh::PW || session::is_session(handle), Rc::VALUE)?;
         let nonce = reader.sized_vec(limit::DIGEST)?;
         let attributes = reader.u8()?;
         ensure(attributes & sa::RESERVED == 0, Rc::RESERVED_BITS)?;
@@ -127,7 +125,9 @@ impl Authorization {
             ensure(this.nonce.is_empty(), Rc::NONCE)?;
             return Ok(this);
         }
-        let session = state.session(handle).ok_or(Rc(Rc::REFERENCE_S0.0 + index as u32))?;
+        let loaded = state.ram.sessions.contains_key(&session::number(handle));
+        ensure(loaded, Rc(Rc::REFERENCE_S0.0 + index as u32))?;
+        let session = state.session(handle).ok_or(Rc::HANDLE)?;
         ensure(self.sessions.iter().all(|other| other.handle != handle), Rc::HANDLE)?;
         ensure(!session.trial, Rc::ATTRIBUTES)?;
         if this.has(sa::DECRYPT) {

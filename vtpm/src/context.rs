@@ -134,6 +134,7 @@ impl State {
     /// # Errors
     /// `TPM_RC_OBJECT_MEMORY` when all are in use.
     pub fn add_slot(&mut self, slot: Slot) -> Result<u32> {
+        self.need_slot()?;
         for (handle, place) in (rh::TRANSIENT_FIRST..).zip(&mut self.ram.objects) {
             if place.is_none() {
                 *place = Some(slot);
@@ -148,7 +149,8 @@ impl State {
     /// # Errors
     /// `TPM_RC_OBJECT_MEMORY` when none is.
     pub fn need_slot(&self) -> Result<()> {
-        if self.ram.objects.iter().any(Option::is_none) { Ok(()) } else { Err(Rc::OBJECT_MEMORY) }
+        let free = self.ram.objects.iter().filter(|slot| slot.is_none()).count();
+        if free > self.ram.reserved { Ok(()) } else { Err(Rc::OBJECT_MEMORY) }
     }
 
     /// A loaded session.

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use crate::{
     auth::{Authorization, CpHashes, Trace},
-    constants::{limit, rh, st},
+    constants::{ht, limit, rh, st},
     context::Context,
     crypto::{Bytes, Crypto},
     entity,
@@ -48,7 +48,7 @@ fn header(reader: &mut Reader<'_>, size: usize, started: bool) -> Result<Header>
     Ok(Header { tag, command })
 }
 
-fn handles(reader: &mut Reader<'_>, command: &Command, state: &State) -> Result<[u32; 3]> {
+fn handles(reader: &mut Reader<'_>, command: &Command, state: &mut State) -> Result<[u32; 3]> {
     let mut handles = [rh::UNASSIGNED; 3];
     for (n, ((kind, _), handle)) in (1..).zip(command.handles.iter().zip(&mut handles)) {
         *handle = reader.u32().h(n)?;
@@ -58,6 +58,11 @@ fn handles(reader: &mut Reader<'_>, command: &Command, state: &State) -> Result<
         state.check_present(*handle).map_err(|rc| {
             if rc == Rc::REFERENCE_H0 { Rc(rc.0 + n) } else { rc.handle(n + 1) }
         })?;
+        if ht::of(*handle) == ht::PERSISTENT {
+            // As in the reference, a persistent object is used through a transient slot.
+            state.need_slot()?;
+            state.ram.reserved += 1;
+        }
     }
     Ok(handles)
 }
@@ -79,9 +84,9 @@ pub fn run(
     let handles = handles(&mut reader, command, state)?;
     let mut authorization = Authorization::default();
     if tag == st::SESSIONS {
-        ensure(!command.has(table::NO_SESSIONS), Rc::AUTH_CONTEXT)?;
         let size = reader.u32()? as usize;
         ensure(size >= 9 && size <= reader.left().len(), Rc::SIZE)?;
+        ensure(!command.has(table::NO_SESSIONS), Rc::AUTH_CONTEXT)?;
         let area = reader.take(size)?;
         authorization = Authorization::parse(area, command, &handles, state)?;
     } else {

@@ -77,7 +77,9 @@ impl State {
                 ensure(self.is_enabled(object.hierarchy), Rc::HANDLE)
             }
             ht::HMAC_SESSION | ht::POLICY_SESSION => {
-                self.session(handle).map(|_| ()).ok_or(Rc::REFERENCE_H0)
+                let loaded = self.ram.sessions.get(&session::number(handle));
+                let loaded = loaded.ok_or(Rc::REFERENCE_H0)?;
+                ensure(loaded.handle == handle, Rc::HANDLE)
             }
             ht::NV_INDEX => {
                 let index = self.nv_index(handle).ok_or(Rc::HANDLE)?;

@@ -63,13 +63,14 @@ impl State {
     /// Ends a session, loaded or saved. Returns whether there was one.
     pub fn flush_session(&mut self, handle: u32) -> bool {
         let number = session::number(handle);
-        let known = self.session(handle).is_some() || self.saved_sessions().any(|n| n == number);
+        let slot = self.reset.session_slots.0.get(number as usize);
+        let known = slot.is_some_and(|slot| *slot != FREE);
         if known {
             self.ram.sessions.remove(&number);
             if let Some(slot) = self.session_slots().get_mut(number as usize) {
                 *slot = FREE;
             }
-            if self.ram.exclusive == Some(handle) {
+            if self.ram.exclusive.is_some_and(|other| session::number(other) == number) {
                 self.ram.exclusive = None;
             }
         }

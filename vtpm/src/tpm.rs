@@ -167,6 +167,7 @@ impl Tpm {
         }
         next.ram.write_orderly = false;
         next.ram.write_saved = false;
+        next.ram.reserved = 0;
         self.state = next;
         Ok(())
     }

@@ -8,6 +8,7 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     let given: SensitiveCreate = params.read()?;
     let template = params.sized(1024)?;
     params.end()?;
+    context.state.need_slot()?;
     let handle = context.handle(0);
     let parent = if ht::of(handle) == ht::PERMANENT {
         None
@@ -24,7 +25,6 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
         (Public::read(&mut reader, false).p(2)?, Derive::default())
     };
     ensure(reader.left().is_empty(), Rc::SIZE).p(2)?;
-    context.state.need_slot()?;
     let hash = public.name_alg.ok_or(Rc::HASH).p(2)?;
     ensure(without_trailing_zeros(&given.auth).len() <= hash.size(), Rc::SIZE).p(1)?;
     let object = match &parent {

@@ -19,13 +19,9 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
         None => reply.put(&alg::NULL),
     };
     reply.put(&alg::NULL);
-    // The numbers of the NIST curves are written in full, those of the others without zeros.
-    let shown = |number: &[u8]| {
-        let zeros = number.iter().take(number.len().saturating_sub(1)).take_while(|byte| **byte == 0);
-        let skip = if hash.is_none() { zeros.count() } else { 0 };
-        number.get(skip..).unwrap_or_default().to_vec()
-    };
-    reply.sized(&shown(&numbers.p)).sized(&shown(&numbers.a)).sized(&shown(&numbers.b));
-    reply.sized(&shown(&numbers.g.x)).sized(&shown(&numbers.g.y)).sized(&shown(&numbers.n)).sized(&[1]);
+    // The one coefficient that is zero is written as one byte.
+    let a = if numbers.a.iter().all(|byte| *byte == 0) { &[0][..] } else { &numbers.a };
+    reply.sized(&numbers.p).sized(a).sized(&numbers.b);
+    reply.sized(&numbers.g.x).sized(&numbers.g.y).sized(&numbers.n).sized(&[1]);
     Ok(())
 }

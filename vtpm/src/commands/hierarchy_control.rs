@@ -13,7 +13,7 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
     let auth = context.handle(0);
     let allowed = match target {
         rh::PLATFORM | rh::PLATFORM_NV => auth == rh::PLATFORM,
-        _ => auth == rh::PLATFORM || (auth == target && !enable),
+        _ => auth == rh::PLATFORM || auth == target,
     };
     ensure(allowed, Rc::AUTH_TYPE)?;
     let state = &mut *context.state;

@@ -23,13 +23,12 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     }
     ensure(context.state.is_enabled(hierarchy), Rc::HIERARCHY).p(3)?;
     if public.name_alg.is_some() {
-        if sensitive.is_some() {
-            objects::check::public(&public, None).p(2)?;
-        } else {
-            objects::check::schemes(&public, None).p(2)?;
-        }
+        objects::check::schemes(&public, None).p(2)?;
     }
     objects::check::keys(context, &public, sensitive.as_ref(), 2, 1)?;
+    if public.name_alg.is_some() && sensitive.is_some() {
+        objects::check::public(&public, None).p(2)?;
+    }
     let mut object = objects::assemble(public, sensitive, None, hierarchy);
     object.external = true;
     reply.sized(&object.name);

@@ -11,8 +11,8 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
     params.end()?;
     let hash = public.name_alg;
     let auth = without_trailing_zeros(&auth);
-    ensure(auth.len() <= hash.size(), Rc::SIZE).p(1)?;
     ensure(public.policy.is_empty() || public.policy.len() == hash.size(), Rc::SIZE).p(2)?;
+    ensure(auth.len() <= hash.size(), Rc::SIZE).p(1)?;
     let platform = context.handle(0) == rh::PLATFORM;
     let enabled = !platform || context.state.is_enabled(rh::PLATFORM_NV);
     ensure(enabled, Rc::HIERARCHY).h(1)?;
@@ -53,7 +53,8 @@ fn check_attributes(public: &NvPublic, platform: bool) -> Result<()> {
     attributes(none(nva::WRITTEN | nva::WRITELOCKED | nva::READLOCKED))?;
     attributes(!none(nva::PPWRITE | nva::OWNERWRITE | nva::AUTHWRITE | nva::POLICYWRITE))?;
     attributes(!none(nva::PPREAD | nva::OWNERREAD | nva::AUTHREAD | nva::POLICYREAD))?;
-    attributes(public.kind() != nva::NT_COUNTER || none(nva::CLEAR_STCLEAR))?;
+    let lasting = public.kind() == nva::NT_COUNTER || public.has(nva::WRITEDEFINE);
+    attributes(!lasting || none(nva::CLEAR_STCLEAR))?;
     let creator = public.has(nva::PLATFORMCREATE) == platform;
     ensure(creator, Rc::ATTRIBUTES).h(1)?;
     attributes(none(nva::POLICY_DELETE) || platform)?;

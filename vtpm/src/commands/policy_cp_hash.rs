@@ -13,9 +13,13 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
 /// Records a digest of one kind; another kind or value that is recorded already excludes it.
 pub fn bind(context: &mut Context<'_>, kind: u8, code: u32, digest: &[u8]) -> Result<()> {
     let session = context.policy(0)?;
-    ensure(digest.len() == session.hash.size(), Rc::SIZE).p(1)?;
+    let hash = session.hash;
     let policy = &mut session.policy;
     let free = policy.binding == Binding::NONE;
+    if kind == Binding::TEMPLATE {
+        ensure(free || policy.binding == kind, Rc::CPHASH)?;
+    }
+    ensure(digest.len() == hash.size(), Rc::SIZE).p(1)?;
     ensure(free || (policy.binding == kind && policy.bound == digest), Rc::CPHASH)?;
     policy.binding = kind;
     policy.bound = digest.to_vec();

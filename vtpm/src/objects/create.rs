@@ -54,6 +54,8 @@ pub fn fill(
     };
     let exponent = public.exponent();
     let parent = public.has(oa::RESTRICTED | oa::DECRYPT);
+    // Data for a primary object that makes its own secret goes into its derivation only.
+    let generate = given.data.is_empty() || public.has(oa::SENSITIVE_DATA_ORIGIN);
     match &mut public.parameters {
         Parameters::Rsa { bits, .. } => {
             let (modulus, prime) = context.rsa_generate(*bits, exponent, rng).map_err(failed)?;
@@ -67,7 +69,7 @@ pub fn fill(
         }
         Parameters::Symmetric(SymDef::Aes { bits, .. }) => {
             let size = usize::from(*bits / 8);
-            sensitive.secret = if given.data.is_empty() {
+            sensitive.secret = if generate {
                 bytes(rng, size)?
             } else {
                 ensure(given.data.len() == size, Rc::KEY_SIZE)?;
@@ -77,7 +79,7 @@ pub fn fill(
         Parameters::Symmetric(_) => return Err(Rc::SYMMETRIC),
         Parameters::KeyedHash(scheme) => {
             let block = scheme.hash().map_or(usize::MAX, HashAlg::block_size);
-            sensitive.secret = if given.data.is_empty() {
+            sensitive.secret = if generate {
                 bytes(rng, scheme.hash().unwrap_or(hash).size())?
             } else {
                 ensure(given.data.len() <= block, Rc::SIZE)?;

@@ -266,6 +266,8 @@ pub struct Ram {
     pub orderly_nv: BTreeMap<u32, Arc<NvIndex>>,
     /// Transient objects.
     pub objects: [Option<Slot>; limit::LOADED_OBJECTS],
+    /// Transient slots set aside for the persistent objects that the running command uses.
+    pub reserved: usize,
     /// Loaded sessions, by number of the session.
     pub sessions: BTreeMap<u32, Arc<Session>>,
     /// The session whose audit is exclusive.

@@ -38,8 +38,9 @@ encoded! {
     pub struct HashSequence {
         /// The running hash.
         pub state: HashState,
-        /// First bytes, until they are known not to be `TPM_GENERATED_VALUE`.
-        pub head: Vec<u8>,
+        /// Whether the first block shows that the digest cannot be of a structure this TPM
+        /// makes; none before the first block.
+        pub safe: Option<bool>,
         /// Authorization value.
         pub auth: Bytes,
     }
@@ -98,8 +99,7 @@ impl Default for EventState {
 impl HashSequence {
     /// Hashes more.
     pub fn update(&mut self, data: &[u8]) {
-        let missing = 4usize.saturating_sub(self.head.len());
-        self.head.extend(data.iter().take(missing));
+        self.safe.get_or_insert(data.len() >= 4 && !is_generated(data));
         self.state.update(data);
     }
 
@@ -107,7 +107,7 @@ impl HashSequence {
     /// a structure this TPM made.
     #[must_use]
     pub fn is_safe(&self) -> bool {
-        self.head.len() >= 4 && !is_generated(&self.head)
+        self.safe == Some(true)
     }
 }
 

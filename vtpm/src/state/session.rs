@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::{
-    constants::{ht, rh},
+    constants::{ht, limit},
     crypto::{Bytes, HashAlg},
     encoded,
     wire::algorithms::SymDef,
@@ -112,8 +112,9 @@ pub fn number(handle: u32) -> u32 {
     handle & 0x00FF_FFFF
 }
 
-/// Is `handle` one of a session that can be looked up (not `TPM_RS_PW`)?
+/// Can `handle` name a session (`TPM_RS_PW` does not)?
 #[must_use]
 pub fn is_session(handle: u32) -> bool {
-    handle != rh::PW && matches!(ht::of(handle), ht::HMAC_SESSION | ht::POLICY_SESSION)
+    matches!(ht::of(handle), ht::HMAC_SESSION | ht::POLICY_SESSION)
+        && number(handle) < limit::ACTIVE_SESSIONS as u32
 }
