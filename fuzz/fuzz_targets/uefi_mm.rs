@@ -112,7 +112,9 @@ fn variable_message(input: &mut Input<'_>) -> Vec<u8> {
             body.extend(input.size(data.len()).to_le_bytes());
             body.extend(input.size(name.len()).to_le_bytes());
             body.extend(
-                u32::from(input.pick(&[7, 0x27, 0x67, 3, 6, 2, 0, 0x47, 0xff])).to_le_bytes(),
+                input
+                    .pick(&[7_u32, 0x27, 0x67, 3, 6, 2, 0, 0x47, 0xff])
+                    .to_le_bytes(),
             );
             body.extend(&name);
             body.extend(data);
@@ -150,8 +152,11 @@ fn policy_message(input: &mut Input<'_>) -> Vec<u8> {
             body.extend((input.size(offset) as u16).to_le_bytes());
             body.extend(namespace);
             for _ in 0..2 {
-                body.extend(input.size(usize::from(input.byte())).to_le_bytes());
+                let size = usize::from(input.byte());
+                body.extend((input.size(size) as u32).to_le_bytes());
             }
+            body.extend(u32::from(input.byte() % 8).to_le_bytes());
+            body.extend(u32::from(input.byte() & 0x80).to_le_bytes());
             body.extend([input.byte() % 5, 0, 0, 0]);
             body.extend(state);
             body.extend(name);
