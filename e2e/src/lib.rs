@@ -13,8 +13,8 @@ pub mod guest;
 pub mod hostile;
 pub mod image;
 pub mod ledger;
-pub mod mitm;
 pub mod link;
+pub mod mitm;
 pub mod process;
 pub mod proofs;
 pub mod servers;
@@ -23,8 +23,8 @@ pub mod workload;
 
 pub use guest::{Boot, Disk, Guest};
 pub use ledger::Ledger;
-pub use mitm::{Fate, Mitm, To};
 pub use link::{Serving, TpmServer};
+pub use mitm::{Fate, Mitm, To};
 pub use servers::{Kbs, Proxy, Servers};
 
 /// A root key: 32 bytes, in hex, as `kbs-test --secret` and the image tool take it.

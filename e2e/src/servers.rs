@@ -23,7 +23,10 @@ impl Kbs {
     /// Starts one that takes sample evidence and releases `secret` (hex), on a port
     /// that the system chooses.
     pub fn start(secret: &str, more: &[&str]) -> Result<Self> {
-        Self::launch("127.0.0.1:0", &[&["--allow-sample", "--secret", secret], more].concat())
+        Self::launch(
+            "127.0.0.1:0",
+            &[&["--allow-sample", "--secret", secret], more].concat(),
+        )
     }
 
     /// Starts one for the volumes in the database `db`.

@@ -9,7 +9,7 @@ use crate::guest::{Boot, Guest};
 use crate::tree;
 
 /// Has `guest` boot that build and do what `request` says: `overwrite=BYTES`,
-/// `growth=COMMITS`, `mount=0` or `writes=COUNT`.
+/// `growth=COMMITS`, `mount=0`, `writes=COUNT` or `commits=COUNT`.
 pub fn asking(guest: Guest, request: &str) -> Guest {
     guest
         .option("--kernel")

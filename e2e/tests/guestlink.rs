@@ -143,7 +143,8 @@ fn without_a_volume_the_services_are_volatile_and_say_so() -> Result<()> {
     let manifest: serde_json::Value =
         serde_json::from_str(&serving.guestlink(&["manifest", "--json"])?)?;
     let services = manifest["services"].as_array().context("services")?;
-    assert_eq!(services.len(), 2);
+    // And the key broker.
+    assert_eq!(services.len(), 3);
     assert_eq!(services[1]["flags"]["persistent_nv_vars"], false);
     serving.guestlink(&["efivar", "set", "BootNext", "--hex", "0100"])?;
     let boot = serving.shut_down()?;

@@ -107,6 +107,8 @@ fn boot(info: &'static BootInfo, platform: &'static dyn Platform) -> Result<(), 
     let storage = storage::open(&machine, attestation)?;
     #[cfg(feature = "cocoonfs")]
     storage::count_boot(storage.volume.as_ref());
+    #[cfg(feature = "bench")]
+    bench::commits(&machine, storage.volume.as_deref())?;
     #[cfg(all(feature = "selftest", target_os = "svsm"))]
     crate::selftest::run(
         machine.platform,

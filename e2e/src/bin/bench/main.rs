@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod attestation;
 mod persistence;
 mod table;
 
@@ -28,6 +29,7 @@ fn main() -> Result<()> {
 
     let mut table = Table::default();
     boots(&mut table)?;
+    attestation::measure(&mut table)?;
     persistence::measure(&mut table)?;
     table.finish(&output)
 }

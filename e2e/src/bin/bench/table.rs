@@ -45,7 +45,7 @@ impl Table {
         let mut object = serde_json::Map::new();
         for row in &self.0 {
             let (obvious, goal) = row.beside.clone().unwrap_or_default();
-            let digits = usize::from(row.value.fract() != 0.0);
+            let digits = if row.value.fract() == 0.0 { 0 } else { 2 };
             println!(
                 "{:<38} {:>12.digits$} {obvious:>12} {goal:>8}  {}",
                 row.key, row.value, row.meaning
