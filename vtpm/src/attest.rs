@@ -26,7 +26,9 @@ pub fn begin(context: &Context<'_>, tag: u16, key: Option<&Object>, extra: &[u8]
         let proof = &context.state.seeds.storage_proof;
         let hide = crypto::kdfa(CONTEXT_HASH, proof, "OBFUSCATE", signer, &[], 128);
         let word = |at: usize| -> u32 {
-            hide.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_be_bytes)
+            hide.get(at..at + 4)
+                .and_then(|b| b.try_into().ok())
+                .map_or(0, u32::from_be_bytes)
         };
         firmware = firmware.wrapping_add(u64::from(word(0)) << 32 | u64::from(word(4)));
         clock.reset_count = clock.reset_count.wrapping_add(word(8));

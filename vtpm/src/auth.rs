@@ -94,7 +94,9 @@ impl Authorization {
             if index == limit::SESSIONS {
                 return Err(Rc::SIZE.session(number(index)));
             }
-            let session = this.parse_one(&mut reader, command, state).s(number(index))?;
+            let session = this
+                .parse_one(&mut reader, command, state)
+                .s(number(index))?;
             this.sessions.push(session);
         }
         for (index, ((_, role), handle)) in command.handles.iter().zip(handles).enumerate() {
@@ -105,13 +107,22 @@ impl Authorization {
         for (index, session) in this.sessions.iter().enumerate() {
             let useful = session.entity.is_some()
                 || (session.handle != rh::PW && session.has(sa::DECRYPT | sa::ENCRYPT | sa::AUDIT));
-            let missing = if session.handle == rh::PW { Rc::HANDLE } else { Rc::ATTRIBUTES };
+            let missing = if session.handle == rh::PW {
+                Rc::HANDLE
+            } else {
+                Rc::ATTRIBUTES
+            };
             ensure(useful, missing).s(number(index))?;
         }
         Ok(this)
     }
 
-    fn parse_one(&mut self, reader: &mut Reader<'_>, command: &Command, state: &State) -> Result<SessionUse> {
+    fn parse_one(
+        &mut self,
+        reader: &mut Reader<'_>,
+        command: &Command,
+        state: &State,
+    ) -> Result<SessionUse> {
         let index = self.sessions.len();
         let handle = reader.u32()?;
         ensure(handle == rh::PW || session::is_session(handle), Rc::VALUE)?;
@@ -119,7 +130,13 @@ impl Authorization {
         let attributes = reader.u8()?;
         ensure(attributes & sa::RESERVED == 0, Rc::RESERVED_BITS)?;
         let hmac = reader.sized_secret(limit::DIGEST)?;
-        let this = SessionUse { handle, attributes, nonce, hmac, entity: None };
+        let this = SessionUse {
+            handle,
+            attributes,
+            nonce,
+            hmac,
+            entity: None,
+        };
         if handle == rh::PW {
             ensure(attributes & !sa::CONTINUE == 0, Rc::ATTRIBUTES)?;
             ensure(this.nonce.is_empty(), Rc::NONCE)?;
@@ -128,15 +145,24 @@ impl Authorization {
         let loaded = state.ram.sessions.contains_key(&session::number(handle));
         ensure(loaded, Rc(Rc::REFERENCE_S0.0 + index as u32))?;
         let session = state.session(handle).ok_or(Rc::HANDLE)?;
-        ensure(self.sessions.iter().all(|other| other.handle != handle), Rc::HANDLE)?;
+        ensure(
+            self.sessions.iter().all(|other| other.handle != handle),
+            Rc::HANDLE,
+        )?;
         ensure(!session.trial, Rc::ATTRIBUTES)?;
         if this.has(sa::DECRYPT) {
-            ensure(command.has(table::DECRYPT) && self.decrypt.is_none(), Rc::ATTRIBUTES)?;
+            ensure(
+                command.has(table::DECRYPT) && self.decrypt.is_none(),
+                Rc::ATTRIBUTES,
+            )?;
             ensure(session.symmetric != SymDef::Null, Rc::SYMMETRIC)?;
             self.decrypt = Some(index);
         }
         if this.has(sa::ENCRYPT) {
-            ensure(command.has(table::ENCRYPT) && self.encrypt.is_none(), Rc::ATTRIBUTES)?;
+            ensure(
+                command.has(table::ENCRYPT) && self.encrypt.is_none(),
+                Rc::ATTRIBUTES,
+            )?;
             ensure(session.symmetric != SymDef::Null, Rc::SYMMETRIC)?;
             self.encrypt = Some(index);
         }
@@ -156,7 +182,8 @@ impl Authorization {
     /// As Part 3, 5.6; [`Self::traces`] says what the failure leaves behind.
     pub fn check(&mut self, context: &Context<'_>, command: &Command, params: &[u8]) -> Result<()> {
         for index in 0..self.sessions.len() {
-            self.check_one(index, context, command, params).s(number(index))?;
+            self.check_one(index, context, command, params)
+                .s(number(index))?;
         }
         Ok(())
     }
@@ -168,7 +195,9 @@ impl Authorization {
         command: &Command,
         params: &[u8],
     ) -> Result<()> {
-        let Some(used) = self.sessions.get(index) else { return Err(Rc::FAILURE) };
+        let Some(used) = self.sessions.get(index) else {
+            return Err(Rc::FAILURE);
+        };
         let state: &State = context.state;
         let session = state.session(used.handle);
         let Some(entity) = used.entity else {
@@ -176,7 +205,10 @@ impl Authorization {
             let key = session.key.clone();
             return self.check_hmac(index, context, command, params, session, key, None);
         };
-        let role = command.handles.get(index).map_or(Role::None, |(_, role)| *role);
+        let role = command
+            .handles
+            .get(index)
+            .map_or(Role::None, |(_, role)| *role);
         if entity == rh::PLATFORM && needs_presence(state, command) {
             // Nobody can be physically present at a virtual machine's TPM.
             return Err(Rc::PP);
@@ -198,7 +230,10 @@ impl Authorization {
         match policy {
             None => {
                 ensure(!state.role_needs_policy(entity, role), Rc::AUTH_TYPE)?;
-                ensure(state.auth_value_serves(entity, command, role), Rc::AUTH_UNAVAILABLE)?;
+                ensure(
+                    state.auth_value_serves(entity, command, role),
+                    Rc::AUTH_UNAVAILABLE,
+                )?;
             }
             Some(session) => {
                 ensure(state.policy_serves(entity, command), Rc::AUTH_UNAVAILABLE)?;
@@ -213,7 +248,15 @@ impl Authorization {
                 if include {
                     key.raw(&auth);
                 }
-                self.check_hmac(index, context, command, params, session, key, include.then_some(entity))
+                self.check_hmac(
+                    index,
+                    context,
+                    command,
+                    params,
+                    session,
+                    key,
+                    include.then_some(entity),
+                )
             }
             _ => {
                 if ct_eq(without_trailing_zeros(&used.hmac), &auth) {
@@ -244,7 +287,9 @@ impl Authorization {
         key: Bytes,
         included: Option<u32>,
     ) -> Result<()> {
-        let Some(used) = self.sessions.get(index) else { return Err(Rc::FAILURE) };
+        let Some(used) = self.sessions.get(index) else {
+            return Err(Rc::FAILURE);
+        };
         if key.is_empty() && used.hmac.is_empty() {
             // Without any secret an HMAC proves nothing, and may be left out.
             return Ok(());
@@ -264,7 +309,13 @@ impl Authorization {
         let expected = crypto::hmac(
             session.hash,
             &key,
-            &[&cp_hash, &used.nonce, &session.nonce, &extra, &[used.attributes]],
+            &[
+                &cp_hash,
+                &used.nonce,
+                &session.nonce,
+                &extra,
+                &[used.attributes],
+            ],
         );
         if ct_eq(&expected, &used.hmac) {
             return Ok(());
@@ -273,15 +324,28 @@ impl Authorization {
     }
 
     /// Which code a wrong value earns, and whether it is counted.
-    fn failed(&mut self, state: &State, session: Option<&Session>, entity: Option<u32>) -> Result<()> {
+    fn failed(
+        &mut self,
+        state: &State,
+        session: Option<&Session>,
+        entity: Option<u32>,
+    ) -> Result<()> {
         let lockout_bound = session.is_some_and(|session| session.lockout_bound);
         let da_bound = session.is_some_and(|session| session.da_bound);
-        let entity = if lockout_bound { Some(rh::LOCKOUT) } else { entity };
+        let entity = if lockout_bound {
+            Some(rh::LOCKOUT)
+        } else {
+            entity
+        };
         if !da_bound && entity.is_none_or(|entity| state.is_da_exempt(entity)) {
             return Err(Rc::BAD_AUTH);
         }
         let lockout = entity == Some(rh::LOCKOUT);
-        self.traces.push(if lockout { Trace::LockoutFailure } else { Trace::Failure });
+        self.traces.push(if lockout {
+            Trace::LockoutFailure
+        } else {
+            Trace::Failure
+        });
         Err(Rc::AUTH_FAIL)
     }
 
@@ -290,11 +354,23 @@ impl Authorization {
     /// # Errors
     /// `TPM_RC_SIZE` or `TPM_RC_INSUFFICIENT` when it is no `TPM2B` inside the parameters.
     pub fn decrypt(&self, context: &Context<'_>, params: &mut [u8]) -> Result<()> {
-        let Some(index) = self.decrypt else { return Ok(()) };
-        let Some((used, session)) = self.pair(context.state, index) else { return Err(Rc::FAILURE) };
+        let Some(index) = self.decrypt else {
+            return Ok(());
+        };
+        let Some((used, session)) = self.pair(context.state, index) else {
+            return Err(Rc::FAILURE);
+        };
         let data = first_sized(params).p(1)?;
         let key = encryption_key(context.state, used, session);
-        crypt(context, session, &key, &used.nonce, &session.nonce, false, data)
+        crypt(
+            context,
+            session,
+            &key,
+            &used.nonce,
+            &session.nonce,
+            false,
+            data,
+        )
     }
 
     fn pair<'a>(&'a self, state: &'a State, index: usize) -> Option<(&'a SessionUse, &'a Session)> {
@@ -316,7 +392,11 @@ impl Authorization {
         out: &mut Vec<u8>,
     ) -> Result<()> {
         for used in &self.sessions {
-            let Some(size) = context.state.session(used.handle).map(|session| session.nonce.len()) else {
+            let Some(size) = context
+                .state
+                .session(used.handle)
+                .map(|session| session.nonce.len())
+            else {
                 continue;
             };
             let nonce = context.random(size)?;
@@ -335,7 +415,15 @@ impl Authorization {
         {
             let key = encryption_key(context.state, used, session);
             let data = first_sized(reply)?;
-            crypt(context, session, &key, &session.nonce, &used.nonce, true, data)?;
+            crypt(
+                context,
+                session,
+                &key,
+                &session.nonce,
+                &used.nonce,
+                true,
+                data,
+            )?;
         }
         self.audit(context, command, cp_hashes, reply);
         let mut tail = Vec::new();
@@ -344,7 +432,14 @@ impl Authorization {
             let Some(session) = context.state.session(used.handle) else {
                 // A password session, or a session this very command flushed.
                 tail.put(&0u16);
-                tail.put(&(used.attributes | if used.handle == rh::PW { sa::CONTINUE } else { 0 }));
+                tail.put(
+                    &(used.attributes
+                        | if used.handle == rh::PW {
+                            sa::CONTINUE
+                        } else {
+                            0
+                        }),
+                );
                 tail.put(&0u16);
                 continue;
             };
@@ -356,7 +451,9 @@ impl Authorization {
             }
             tail.sized(&session.nonce);
             tail.put(&attributes);
-            tail.sized(&response_hmac(context, command, used, session, attributes, reply));
+            tail.sized(&response_hmac(
+                context, command, used, session, attributes, reply,
+            ));
         }
         for used in &self.sessions {
             let (now, epoch) = (context.state.ram.time_ms, context.state.ram.time_epoch);
@@ -385,7 +482,13 @@ impl Authorization {
         self.audit(context, command, cp_hashes, reply);
     }
 
-    fn audit(&self, context: &mut Context<'_>, command: &Command, cp_hashes: &CpHashes, reply: &[u8]) {
+    fn audit(
+        &self,
+        context: &mut Context<'_>,
+        command: &Command,
+        cp_hashes: &CpHashes,
+        reply: &[u8],
+    ) {
         if let Some(hash) = cp_hashes.command_audit {
             let state = &mut *context.state;
             if state.reset.audit_digest.is_empty() {
@@ -429,7 +532,12 @@ pub struct CpHashes {
 impl CpHashes {
     /// All hashes that the answer to this command may need.
     #[must_use]
-    pub fn new(context: &Context<'_>, command: &Command, sessions: &[SessionUse], params: &[u8]) -> Self {
+    pub fn new(
+        context: &Context<'_>,
+        command: &Command,
+        sessions: &[SessionUse],
+        params: &[u8],
+    ) -> Self {
         let mut this = Self::default();
         let settings = &context.state.settings;
         if settings.audited.0.contains(&command.code) {
@@ -441,13 +549,17 @@ impl CpHashes {
             .filter_map(|used| context.state.session(used.handle))
             .map(|session| session.hash);
         for hash in audits.chain(this.command_audit) {
-            this.hashes.push((hash, cp_hash(context, command.code, params, hash)));
+            this.hashes
+                .push((hash, cp_hash(context, command.code, params, hash)));
         }
         this
     }
 
     fn of(&self, hash: HashAlg) -> &[u8] {
-        self.hashes.iter().find(|(known, _)| *known == hash).map_or(&[], |(_, digest)| digest)
+        self.hashes
+            .iter()
+            .find(|(known, _)| *known == hash)
+            .map_or(&[], |(_, digest)| digest)
     }
 }
 
@@ -466,7 +578,12 @@ pub fn cp_hash(context: &Context<'_>, code: u32, params: &[u8], hash: HashAlg) -
 #[must_use]
 pub fn names(context: &Context<'_>, code: u32) -> Vec<u8> {
     let count = table::find(code).map_or(0, |command| command.handles.len());
-    context.handles.iter().take(count).flat_map(|handle| context.state.name(*handle)).collect()
+    context
+        .handles
+        .iter()
+        .take(count)
+        .flat_map(|handle| context.state.name(*handle))
+        .collect()
 }
 
 fn rp_hash(code: u32, reply: &[u8], hash: HashAlg) -> Vec<u8> {
@@ -496,7 +613,10 @@ fn encryption_key(state: &State, used: &SessionUse, session: &Session) -> Bytes 
 /// The contents of the `TPM2B` at the start of `bytes`.
 fn first_sized(bytes: &mut [u8]) -> Result<&mut [u8]> {
     let size = usize::from(Reader::new(bytes).u16()?);
-    bytes.get_mut(2..).and_then(|rest| rest.get_mut(..size)).ok_or(Rc::SIZE)
+    bytes
+        .get_mut(2..)
+        .and_then(|rest| rest.get_mut(..size))
+        .ok_or(Rc::SIZE)
 }
 
 fn crypt(
@@ -511,8 +631,17 @@ fn crypt(
     match session.symmetric {
         SymDef::Null => Err(Rc::SYMMETRIC),
         SymDef::Aes { bits, .. } => {
-            let derived = crypto::kdfa(session.hash, key, "CFB", newer, older, u32::from(bits) + 128);
-            let (key, iv) = derived.split_at_checked(usize::from(bits / 8)).ok_or(Rc::FAILURE)?;
+            let derived = crypto::kdfa(
+                session.hash,
+                key,
+                "CFB",
+                newer,
+                older,
+                u32::from(bits) + 128,
+            );
+            let (key, iv) = derived
+                .split_at_checked(usize::from(bits / 8))
+                .ok_or(Rc::FAILURE)?;
             let mut iv = iv.to_vec();
             context
                 .crypto
@@ -529,7 +658,9 @@ fn crypt(
 /// XOR obfuscation (Part 1, 11.4.5.3).
 pub fn xor(hash: HashAlg, key: &[u8], u: &[u8], v: &[u8], data: &mut [u8]) {
     let mask = crypto::kdfa(hash, key, "XOR", u, v, data.len() as u32 * 8);
-    data.iter_mut().zip(mask.iter()).for_each(|(byte, mask)| *byte ^= mask);
+    data.iter_mut()
+        .zip(mask.iter())
+        .for_each(|(byte, mask)| *byte ^= mask);
 }
 
 fn response_hmac(
@@ -559,7 +690,11 @@ fn response_hmac(
         return Vec::new();
     }
     let rp = rp_hash(command.code, reply, session.hash);
-    crypto::hmac(session.hash, &key, &[&rp, &session.nonce, &used.nonce, &[attributes]])
+    crypto::hmac(
+        session.hash,
+        &key,
+        &[&rp, &session.nonce, &used.nonce, &[attributes]],
+    )
 }
 
 /// Does the policy session satisfy the policy of the entity for this command (Part 1, 19.7)?
@@ -580,7 +715,10 @@ fn check_policy(
         ensure(counter == state.reset.pcr_counter, Rc::PCR_CHANGED)?;
     }
     let (alg, digest) = state.policy_of(entity);
-    ensure(ct_eq(&digest, &session.digest) && alg == Some(session.hash), Rc::POLICY_FAIL)?;
+    ensure(
+        ct_eq(&digest, &session.digest) && alg == Some(session.hash),
+        Rc::POLICY_FAIL,
+    )?;
     if policy.timeout_ms != 0 {
         let expired = policy.timeout_ms < state.ram.time_ms || policy.epoch != state.ram.time_epoch;
         ensure(!expired, Rc::EXPIRED)?;
@@ -601,28 +739,34 @@ fn check_policy(
     ensure(!policy.presence, Rc::PP)?;
     let bound = match policy.binding {
         Binding::NONE => true,
-        Binding::COMMAND => {
-            ct_eq(&policy.bound, &cp_hash(context, command.code, params, session.hash))
-        }
+        Binding::COMMAND => ct_eq(
+            &policy.bound,
+            &cp_hash(context, command.code, params, session.hash),
+        ),
         Binding::NAMES => {
             let names = names(context, command.code);
             ct_eq(&policy.bound, &crypto::hash(session.hash, &[&names]))
         }
-        _ => template(command, params).is_some_and(|template| {
-            ct_eq(&policy.bound, &crypto::hash(session.hash, &[template]))
-        }),
+        _ => template(command, params)
+            .is_some_and(|template| ct_eq(&policy.bound, &crypto::hash(session.hash, &[template]))),
     };
     ensure(bound, Rc::POLICY_FAIL)?;
     if policy.check_nv {
         let index = state.nv_index(entity).ok_or(Rc::POLICY_FAIL)?;
-        ensure(index.public.has(nva::WRITTEN) == policy.nv_written, Rc::POLICY_FAIL)?;
+        ensure(
+            index.public.has(nva::WRITTEN) == policy.nv_written,
+            Rc::POLICY_FAIL,
+        )?;
     }
     Ok(())
 }
 
 /// The template among the parameters of a command that makes an object.
 fn template<'a>(command: &Command, params: &'a [u8]) -> Option<&'a [u8]> {
-    if !matches!(command.code, table::CC_CREATE | table::CC_CREATE_PRIMARY | table::CC_CREATE_LOADED) {
+    if !matches!(
+        command.code,
+        table::CC_CREATE | table::CC_CREATE_PRIMARY | table::CC_CREATE_LOADED
+    ) {
         return None;
     }
     let mut reader = Reader::new(params);

@@ -120,8 +120,17 @@ pub fn properties(state: &State) -> Vec<(u32, u32)> {
         | bit(state.ram.orderly_start, 31);
     let loaded = state.ram.sessions.len() as u32;
     let active = state.active_sessions() as u32;
-    let counters = state.nv.values().filter(|index| index.public.kind() == 1).count() as u32;
-    let used = state.ram.objects.iter().filter(|slot| slot.is_some()).count();
+    let counters = state
+        .nv
+        .values()
+        .filter(|index| index.public.kind() == 1)
+        .count() as u32;
+    let used = state
+        .ram
+        .objects
+        .iter()
+        .filter(|slot| slot.is_some())
+        .count();
     let free_objects = limit::LOADED_OBJECTS.saturating_sub(used) as u32;
     let persistent = state.persistent.len() as u32;
     let free_bytes = limit::NV_TOTAL.saturating_sub(state.nv_used());
@@ -130,9 +139,15 @@ pub fn properties(state: &State) -> Vec<(u32, u32)> {
         (0x201, startup),
         (0x202, state.nv.len() as u32),
         (0x203, loaded),
-        (0x204, (limit::LOADED_SESSIONS as u32).saturating_sub(loaded)),
+        (
+            0x204,
+            (limit::LOADED_SESSIONS as u32).saturating_sub(loaded),
+        ),
         (0x205, active),
-        (0x206, (limit::ACTIVE_SESSIONS as u32).saturating_sub(active)),
+        (
+            0x206,
+            (limit::ACTIVE_SESSIONS as u32).saturating_sub(active),
+        ),
         (0x207, free_objects),
         (0x208, persistent),
         (0x209, (free_bytes / 2712).min(65) as u32),

@@ -24,7 +24,10 @@ fn number(context: &Context<'_>, curve: Curve, name: &[u8], counter: u64) -> Res
         &counter.to_be_bytes(),
         bits,
     );
-    context.crypto.ecc_scalar_multiply_add(curve, &wide, &[1], &[]).map_err(crypto_rc)
+    context
+        .crypto
+        .ecc_scalar_multiply_add(curve, &wide, &[1], &[])
+        .map_err(crypto_rc)
 }
 
 /// A new commitment: its secret number, and the counter that names it.
@@ -54,7 +57,12 @@ pub fn take(context: &mut Context<'_>, curve: Curve, name: &[u8], count: u16) ->
     ensure(back != 0 && back <= SLOTS && back <= next, Rc::VALUE)?;
     let counter = next - back;
     let slot = counter % SLOTS;
-    let byte = context.state.reset_mut().commit_open.get_mut((slot / 8) as usize).ok_or(Rc::VALUE)?;
+    let byte = context
+        .state
+        .reset_mut()
+        .commit_open
+        .get_mut((slot / 8) as usize)
+        .ok_or(Rc::VALUE)?;
     let bit = 1 << (slot % 8);
     ensure(*byte & bit != 0, Rc::VALUE)?;
     *byte &= !bit;
@@ -76,10 +84,19 @@ pub fn sign(
     let secret = take(context, curve, &key.name, count)?;
     let d = &objects::sensitive(key)?.secret;
     let nonce = context.random(curve.size())?;
-    let nonce = context.crypto.ecc_scalar_multiply_add(curve, &nonce, &[1], &[]).map_err(crypto_rc)?;
+    let nonce = context
+        .crypto
+        .ecc_scalar_multiply_add(curve, &nonce, &[1], &[])
+        .map_err(crypto_rc)?;
     let t = crypto::hash(hash, &[&nonce, digest]);
-    let s = context.crypto.ecc_scalar_multiply_add(curve, &t, d, &secret).map_err(crypto_rc)?;
-    Ok(EccSignature { r: nonce.to_vec(), s: s.to_vec() })
+    let s = context
+        .crypto
+        .ecc_scalar_multiply_add(curve, &t, d, &secret)
+        .map_err(crypto_rc)?;
+    Ok(EccSignature {
+        r: nonce.to_vec(),
+        s: s.to_vec(),
+    })
 }
 
 const _: () = assert!(SLOTS as usize <= limit::CONTEXT);

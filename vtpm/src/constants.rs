@@ -104,8 +104,18 @@ pub mod oa {
     pub const DECRYPT: u32 = 1 << 17;
     pub const SIGN: u32 = 1 << 18;
     pub const X509_SIGN: u32 = 1 << 19;
-    pub const ALL: u32 = FIXED_TPM | ST_CLEAR | FIXED_PARENT | SENSITIVE_DATA_ORIGIN | USER_WITH_AUTH
-        | ADMIN_WITH_POLICY | NO_DA | ENCRYPTED_DUPLICATION | RESTRICTED | DECRYPT | SIGN | X509_SIGN;
+    pub const ALL: u32 = FIXED_TPM
+        | ST_CLEAR
+        | FIXED_PARENT
+        | SENSITIVE_DATA_ORIGIN
+        | USER_WITH_AUTH
+        | ADMIN_WITH_POLICY
+        | NO_DA
+        | ENCRYPTED_DUPLICATION
+        | RESTRICTED
+        | DECRYPT
+        | SIGN
+        | X509_SIGN;
 }
 
 /// `TPMA_NV` (Part 2, 13.4).

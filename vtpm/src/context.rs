@@ -52,7 +52,9 @@ impl Context<'_> {
     /// `TPM_RC_FAILURE` when the source gives none.
     pub fn random(&mut self, size: usize) -> Result<Bytes> {
         let mut bytes = Bytes::new(alloc::vec![0; size]);
-        self.environment.random(&mut bytes).map_err(|_| Rc::FAILURE)?;
+        self.environment
+            .random(&mut bytes)
+            .map_err(|_| Rc::FAILURE)?;
         Ok(bytes)
     }
 
@@ -80,7 +82,11 @@ impl Context<'_> {
     /// # Errors
     /// See [`Self::object`].
     pub fn object_or_null(&self, n: usize) -> Result<Option<Arc<Object>>> {
-        if self.handle(n) == rh::NULL { Ok(None) } else { self.object(n).map(Some) }
+        if self.handle(n) == rh::NULL {
+            Ok(None)
+        } else {
+            self.object(n).map(Some)
+        }
     }
 
     /// The policy session with the n-th handle, to be changed.
@@ -126,7 +132,10 @@ impl State {
     /// The same, to be changed or emptied.
     pub fn slot_mut(&mut self, handle: u32) -> Option<&mut Option<Slot>> {
         let index = handle.checked_sub(rh::TRANSIENT_FIRST)? as usize;
-        self.ram.objects.get_mut(index).filter(|slot| slot.is_some())
+        self.ram
+            .objects
+            .get_mut(index)
+            .filter(|slot| slot.is_some())
     }
 
     /// Puts something into a free transient slot and returns its handle.
@@ -149,8 +158,17 @@ impl State {
     /// # Errors
     /// `TPM_RC_OBJECT_MEMORY` when none is.
     pub fn need_slot(&self) -> Result<()> {
-        let free = self.ram.objects.iter().filter(|slot| slot.is_none()).count();
-        if free > self.ram.reserved { Ok(()) } else { Err(Rc::OBJECT_MEMORY) }
+        let free = self
+            .ram
+            .objects
+            .iter()
+            .filter(|slot| slot.is_none())
+            .count();
+        if free > self.ram.reserved {
+            Ok(())
+        } else {
+            Err(Rc::OBJECT_MEMORY)
+        }
     }
 
     /// A loaded session.

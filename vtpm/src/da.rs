@@ -15,7 +15,14 @@ use crate::{
 /// `TPM_RC_LOCKOUT`
 pub fn check_lockout(state: &State, lockout_auth: bool) -> Result<()> {
     let da = &state.da;
-    ensure(if lockout_auth { da.lockout_enabled } else { da.failed < da.max }, Rc::LOCKOUT)
+    ensure(
+        if lockout_auth {
+            da.lockout_enabled
+        } else {
+            da.failed < da.max
+        },
+        Rc::LOCKOUT,
+    )
 }
 
 /// Counts a failed authorization.
@@ -40,7 +47,9 @@ pub fn heal(state: &mut State) {
         let forgiven = state.orderly.heal_ms / period;
         if forgiven != 0 {
             let da = state.da_mut();
-            da.failed = da.failed.saturating_sub(u32::try_from(forgiven).unwrap_or(u32::MAX));
+            da.failed = da
+                .failed
+                .saturating_sub(u32::try_from(forgiven).unwrap_or(u32::MAX));
             state.orderly_mut().heal_ms %= period;
         }
     }

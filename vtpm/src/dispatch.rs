@@ -29,7 +29,10 @@ pub struct Failed {
 
 impl From<Rc> for Failed {
     fn from(rc: Rc) -> Self {
-        Self { rc, traces: Vec::new() }
+        Self {
+            rc,
+            traces: Vec::new(),
+        }
     }
 }
 
@@ -44,7 +47,10 @@ fn header(reader: &mut Reader<'_>, size: usize, started: bool) -> Result<Header>
     ensure(matches!(tag, st::SESSIONS | st::NO_SESSIONS), Rc::VALUE)?;
     ensure(reader.u32()? as usize == size, Rc::COMMAND_SIZE)?;
     let command = table::find(reader.u32()?).ok_or(Rc::COMMAND_CODE)?;
-    ensure(started != (command.code == table::CC_STARTUP), Rc::INITIALIZE)?;
+    ensure(
+        started != (command.code == table::CC_STARTUP),
+        Rc::INITIALIZE,
+    )?;
     Ok(Header { tag, command })
 }
 
@@ -56,7 +62,11 @@ fn handles(reader: &mut Reader<'_>, command: &Command, state: &mut State) -> Res
     }
     for (n, handle) in (0..).zip(handles.iter().take(command.handles.len())) {
         state.check_present(*handle).map_err(|rc| {
-            if rc == Rc::REFERENCE_H0 { Rc(rc.0 + n) } else { rc.handle(n + 1) }
+            if rc == Rc::REFERENCE_H0 {
+                Rc(rc.0 + n)
+            } else {
+                rc.handle(n + 1)
+            }
         })?;
         if ht::of(*handle) == ht::PERSISTENT {
             // As in the reference, a persistent object is used through a transient slot.
@@ -104,19 +114,33 @@ pub fn run(
     };
     let checked = authorization.check(&context, command, &params);
     if let Err(rc) = checked {
-        return Err(Failed { rc, traces: authorization.traces });
+        return Err(Failed {
+            rc,
+            traces: authorization.traces,
+        });
     }
     let traces = authorization.traces.clone();
-    let failed = |rc| Failed { rc, traces: traces.clone() };
+    let failed = |rc| Failed {
+        rc,
+        traces: traces.clone(),
+    };
     for trace in &traces {
         trace.apply(context.state);
     }
     let cp_hashes = CpHashes::new(&context, command, &authorization.sessions, &params);
-    authorization.decrypt(&context, &mut params).map_err(failed)?;
+    authorization
+        .decrypt(&context, &mut params)
+        .map_err(failed)?;
     let mut reply = Reply::default();
-    let mut inner = Context { sessions: &authorization.sessions, ..context };
+    let mut inner = Context {
+        sessions: &authorization.sessions,
+        ..context
+    };
     (command.run)(&mut inner, &mut Params::new(&params), &mut reply).map_err(failed)?;
-    context = Context { sessions: &[], ..inner };
+    context = Context {
+        sessions: &[],
+        ..inner
+    };
 
     out.put(&tag);
     out.put(&0u32);

@@ -17,7 +17,8 @@ use crate::{
 /// `TPM_RC_VALUE` when it is not.
 pub fn check_kind(kind: Kind, handle: u32) -> Result<()> {
     let class = ht::of(handle);
-    let transient = (rh::TRANSIENT_FIRST..rh::TRANSIENT_FIRST + limit::LOADED_OBJECTS as u32).contains(&handle);
+    let transient =
+        (rh::TRANSIENT_FIRST..rh::TRANSIENT_FIRST + limit::LOADED_OBJECTS as u32).contains(&handle);
     let session = session::number(handle) < limit::ACTIVE_SESSIONS as u32;
     let object = transient || class == ht::PERSISTENT;
     let hierarchy = matches!(handle, rh::OWNER | rh::ENDORSEMENT | rh::PLATFORM);
@@ -98,17 +99,25 @@ impl State {
     /// The current form of an NV index: the RAM copy of an orderly one.
     #[must_use]
     pub fn nv_index(&self, handle: u32) -> Option<&NvIndex> {
-        self.ram.orderly_nv.get(&handle).or_else(|| self.nv.get(&handle)).map(|index| &**index)
+        self.ram
+            .orderly_nv
+            .get(&handle)
+            .or_else(|| self.nv.get(&handle))
+            .map(|index| &**index)
     }
 
     /// The name of an entity: its handle, or a digest of its public area.
     #[must_use]
     pub fn name(&self, handle: u32) -> Vec<u8> {
         match ht::of(handle) {
-            ht::TRANSIENT | ht::PERSISTENT => {
-                self.object(handle).map(|object| object.name.clone()).unwrap_or_default()
-            }
-            ht::NV_INDEX => self.nv_index(handle).map(|index| index.public.name()).unwrap_or_default(),
+            ht::TRANSIENT | ht::PERSISTENT => self
+                .object(handle)
+                .map(|object| object.name.clone())
+                .unwrap_or_default(),
+            ht::NV_INDEX => self
+                .nv_index(handle)
+                .map(|index| index.public.name())
+                .unwrap_or_default(),
             _ => handle.to_be_bytes().to_vec(),
         }
     }
@@ -133,7 +142,9 @@ impl State {
             ht::TRANSIENT => self.slot(handle).and_then(Slot::auth).cloned(),
             ht::PERSISTENT => {
                 let object = self.persistent.get(&handle);
-                object.and_then(|object| object.sensitive.as_ref()).map(|s| s.auth.clone())
+                object
+                    .and_then(|object| object.sensitive.as_ref())
+                    .map(|s| s.auth.clone())
             }
             ht::NV_INDEX => self.nv_index(handle).map(|index| index.auth.clone()),
             ht::PCR if pcr::has_auth(handle) => Some(self.clear.pcr_auth.clone()),
@@ -158,9 +169,10 @@ impl State {
                 .nv_index(handle)
                 .map(|index| (Some(index.public.name_alg), index.public.policy.clone()))
                 .unwrap_or_default(),
-            ht::PCR if pcr::has_policy(handle) => {
-                (self.settings.pcr_policy.policy_alg, self.settings.pcr_policy.policy.clone())
-            }
+            ht::PCR if pcr::has_policy(handle) => (
+                self.settings.pcr_policy.policy_alg,
+                self.settings.pcr_policy.policy.clone(),
+            ),
             _ => (None, Vec::new()),
         }
     }
@@ -173,7 +185,9 @@ impl State {
                 rh::PLATFORM | rh::ENDORSEMENT | rh::NULL => handle,
                 _ => rh::OWNER,
             },
-            ht::TRANSIENT | ht::PERSISTENT => self.object(handle).map_or(rh::NULL, |object| object.hierarchy),
+            ht::TRANSIENT | ht::PERSISTENT => self
+                .object(handle)
+                .map_or(rh::NULL, |object| object.hierarchy),
             ht::NV_INDEX => match self.nv_index(handle) {
                 Some(index) if index.public.has(nva::PLATFORMCREATE) => rh::PLATFORM,
                 _ => rh::OWNER,
@@ -189,12 +203,13 @@ impl State {
         match ht::of(handle) {
             ht::PERMANENT => handle != rh::LOCKOUT,
             ht::TRANSIENT | ht::PERSISTENT => {
-                self.object(handle).is_ok_and(|object| object.public.has(oa::NO_DA))
+                self.object(handle)
+                    .is_ok_and(|object| object.public.has(oa::NO_DA))
                     || matches!(self.slot(handle), Some(slot) if !matches!(slot, Slot::Object(_)))
             }
-            ht::NV_INDEX => {
-                self.nv_index(handle).is_none_or(|index| index.public.has(nva::NO_DA))
-            }
+            ht::NV_INDEX => self
+                .nv_index(handle)
+                .is_none_or(|index| index.public.has(nva::NO_DA)),
             _ => true,
         }
     }
@@ -235,9 +250,9 @@ impl State {
     pub fn policy_serves(&self, handle: u32, command: &Command) -> bool {
         let (_, policy) = self.policy_of(handle);
         match ht::of(handle) {
-            ht::TRANSIENT | ht::PERSISTENT => {
-                self.object(handle).is_ok_and(|object| object.sensitive.is_some())
-            }
+            ht::TRANSIENT | ht::PERSISTENT => self
+                .object(handle)
+                .is_ok_and(|object| object.sensitive.is_some()),
             ht::NV_INDEX => {
                 !policy.is_empty()
                     && self.nv_index(handle).is_some_and(|index| {
@@ -260,9 +275,9 @@ impl State {
         match role {
             Role::Dup => true,
             Role::Admin => match ht::of(handle) {
-                ht::TRANSIENT | ht::PERSISTENT => {
-                    self.object(handle).is_ok_and(|object| object.public.has(oa::ADMIN_WITH_POLICY))
-                }
+                ht::TRANSIENT | ht::PERSISTENT => self
+                    .object(handle)
+                    .is_ok_and(|object| object.public.has(oa::ADMIN_WITH_POLICY)),
                 ht::NV_INDEX => true,
                 _ => false,
             },

@@ -26,8 +26,8 @@ use crate::{
 /// Policy of the endorsement key: `TPM2_PolicySecret` with endorsement authorization
 /// (TCG EK Credential Profile, B.6.2).
 pub const EK_POLICY: [u8; 32] = [
-    0x83, 0x71, 0x97, 0x67, 0x44, 0x84, 0xB3, 0xF8, 0x1A, 0x90, 0xCC, 0x8D, 0x46, 0xA5, 0xD7, 0x24, 0xFD,
-    0x52, 0xD7, 0x6E, 0x06, 0x52, 0x0B, 0x64, 0xF2, 0xA1, 0xDA, 0x1B, 0x33, 0x14, 0x69, 0xAA,
+    0x83, 0x71, 0x97, 0x67, 0x44, 0x84, 0xB3, 0xF8, 0x1A, 0x90, 0xCC, 0x8D, 0x46, 0xA5, 0xD7, 0x24,
+    0xFD, 0x52, 0xD7, 0x6E, 0x06, 0x52, 0x0B, 0x64, 0xF2, 0xA1, 0xDA, 0x1B, 0x33, 0x14, 0x69, 0xAA,
 ];
 
 /// Template L-1: RSA-2048 storage key (TCG EK Credential Profile, B.3.3).
@@ -43,7 +43,10 @@ pub fn ek_template() -> Public {
             | oa::DECRYPT,
         policy: EK_POLICY.to_vec(),
         parameters: Parameters::Rsa {
-            symmetric: SymDef::Aes { bits: 128, mode: alg::CFB },
+            symmetric: SymDef::Aes {
+                bits: 128,
+                mode: alg::CFB,
+            },
             scheme: Scheme::Null,
             bits: 2048,
             exponent: 0,
@@ -87,15 +90,24 @@ pub fn run(
         seeds: Arc::new(seeds),
         ek_public: Arc::default(),
         owners: Arc::default(),
-        boots: Arc::new(Boots { left: Shutdown::CLEAR, ..Boots::default() }),
+        boots: Arc::new(Boots {
+            left: Shutdown::CLEAR,
+            ..Boots::default()
+        }),
         da: Arc::default(),
         settings: Arc::default(),
         nv: Default::default(),
         persistent: Default::default(),
-        orderly: Arc::new(Orderly { clock_safe: true, ..Orderly::default() }),
+        orderly: Arc::new(Orderly {
+            clock_safe: true,
+            ..Orderly::default()
+        }),
         clear: Arc::default(),
         reset: Arc::default(),
-        ram: Ram { platform_enabled: true, ..Ram::default() },
+        ram: Ram {
+            platform_enabled: true,
+            ..Ram::default()
+        },
     });
     state.ek_public = Arc::new(ek_public(&state, environment, crypto)?);
     storage.commit(&records::all(&state))?;
@@ -122,7 +134,10 @@ pub fn ek_public(
         sessions: &[],
         code: 0,
     };
-    let sensitive = SensitiveCreate { auth: Bytes::default(), data: Bytes::default() };
+    let sensitive = SensitiveCreate {
+        auth: Bytes::default(),
+        data: Bytes::default(),
+    };
     objects::create::primary(&mut context, rh::ENDORSEMENT, ek_template(), sensitive)
         .map(|object| object.public.to_bytes())
         .map_err(PowerOnError::EndorsementKey)

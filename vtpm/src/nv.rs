@@ -32,7 +32,9 @@ pub fn pin_is_open(index: &NvIndex) -> bool {
 
 /// Counts the use of a PIN index after a right or wrong password.
 pub fn count_pin(state: &mut State, handle: u32, right: bool) {
-    let Some(index) = state.nv_index(handle) else { return };
+    let Some(index) = state.nv_index(handle) else {
+        return;
+    };
     let Some((count, _)) = pin(index) else { return };
     let count = match (index.public.kind(), right) {
         (nva::NT_PIN_FAIL, true) => 0,
@@ -49,7 +51,11 @@ pub fn count_pin(state: &mut State, handle: u32, right: bool) {
 /// The value of a counter or bit field.
 #[must_use]
 pub fn number(index: &NvIndex) -> u64 {
-    index.data.get(..8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes)
+    index
+        .data
+        .get(..8)
+        .and_then(|bytes| bytes.try_into().ok())
+        .map_or(0, u64::from_be_bytes)
 }
 
 impl State {
@@ -88,14 +94,21 @@ impl State {
     /// Bytes of NV memory in use, as the budget counts them.
     #[must_use]
     pub fn nv_used(&self) -> usize {
-        let indices = self.nv.values().map(|index| 64 + usize::from(index.public.size) + index.auth.len());
+        let indices = self
+            .nv
+            .values()
+            .map(|index| 64 + usize::from(index.public.size) + index.auth.len());
         indices.sum::<usize>() + self.persistent.len() * 1536
     }
 
     /// Bytes of RAM that the orderly indices use, as their budget counts them.
     #[must_use]
     pub fn orderly_used(&self) -> usize {
-        self.ram.orderly_nv.values().map(|index| 12 + usize::from(index.public.size)).sum()
+        self.ram
+            .orderly_nv
+            .values()
+            .map(|index| 12 + usize::from(index.public.size))
+            .sum()
     }
 
     /// Puts the locks and the written state of all indices as a startup does, and the orderly
@@ -103,7 +116,9 @@ impl State {
     pub fn start_nv(&mut self, reset: bool, resume: bool, orderly: bool) {
         let handles: Vec<u32> = self.nv.keys().copied().collect();
         for handle in handles {
-            let Some(index) = self.nv.get(&handle) else { continue };
+            let Some(index) = self.nv.get(&handle) else {
+                continue;
+            };
             let mut copy = (**index).clone();
             let counter = copy.public.kind() == nva::NT_COUNTER;
             if !resume {
@@ -169,7 +184,11 @@ pub fn check_write(context: &Context<'_>, auth: u32, handle: u32) -> Result<NvIn
 /// `TPM_RC_NV_RANGE`
 pub fn slice(index: &NvIndex, offset: u16, size: u16) -> Result<&[u8]> {
     let offset = usize::from(offset);
-    index.data.get(offset..).and_then(|data| data.get(..usize::from(size))).ok_or(Rc::NV_RANGE)
+    index
+        .data
+        .get(offset..)
+        .and_then(|data| data.get(..usize::from(size)))
+        .ok_or(Rc::NV_RANGE)
 }
 
 /// Stores new data and marks the index as written.

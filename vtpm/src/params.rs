@@ -18,7 +18,10 @@ impl<'a> Params<'a> {
     /// Parameters in `bytes`.
     #[must_use]
     pub fn new(bytes: &'a [u8]) -> Self {
-        Self { reader: Reader::new(bytes), number: 0 }
+        Self {
+            reader: Reader::new(bytes),
+            number: 0,
+        }
     }
 
     /// The next parameter, read by `parse`.
@@ -52,7 +55,11 @@ impl<'a> Params<'a> {
     /// # Errors
     /// `TPM_RC_SIZE` when something does.
     pub fn end(&self) -> Result<()> {
-        if self.reader.left().is_empty() { Ok(()) } else { Err(Rc::SIZE) }
+        if self.reader.left().is_empty() {
+            Ok(())
+        } else {
+            Err(Rc::SIZE)
+        }
     }
 }
 

@@ -52,13 +52,17 @@ pub fn has_policy(handle: u32) -> bool {
 /// May this locality extend the PCR?
 #[must_use]
 pub fn may_extend(locality: u8, handle: u32) -> bool {
-    EXTEND.get(usize::from(locality)).is_some_and(|set| in_set(*set, handle))
+    EXTEND
+        .get(usize::from(locality))
+        .is_some_and(|set| in_set(*set, handle))
 }
 
 /// May this locality reset the PCR?
 #[must_use]
 pub fn may_reset(locality: u8, handle: u32) -> bool {
-    RESET.get(usize::from(locality)).is_some_and(|set| in_set(*set, handle))
+    RESET
+        .get(usize::from(locality))
+        .is_some_and(|set| in_set(*set, handle))
 }
 
 impl Bank {
@@ -99,7 +103,12 @@ impl State {
     /// Extends an allocated PCR with a digest; does nothing in a bank without the PCR.
     pub fn extend_pcr(&mut self, handle: u32, hash: HashAlg, digest: &[u8]) {
         let pcr = handle as usize;
-        let bank = self.pcrs_mut().banks.0.iter_mut().find(|bank| bank.hash == hash);
+        let bank = self
+            .pcrs_mut()
+            .banks
+            .0
+            .iter_mut()
+            .find(|bank| bank.hash == hash);
         if let Some(old) = bank.and_then(|bank| bank.digest_mut(pcr)) {
             let new = crypto::hash(hash, &[old, digest]);
             old.copy_from_slice(&new);
@@ -130,7 +139,15 @@ impl State {
     #[must_use]
     pub fn pcr_allocation(&self) -> PcrSelections {
         let banks = &self.ram.pcrs.banks.0;
-        PcrSelections(banks.iter().map(|bank| PcrSelection { hash: bank.hash, pcrs: bank.pcrs }).collect())
+        PcrSelections(
+            banks
+                .iter()
+                .map(|bank| PcrSelection {
+                    hash: bank.hash,
+                    pcrs: bank.pcrs,
+                })
+                .collect(),
+        )
     }
 
     /// Selected PCRs that are allocated.
@@ -138,13 +155,21 @@ impl State {
     pub fn filter_selection(&self, selections: &PcrSelections) -> PcrSelections {
         let one = |selection: &PcrSelection| PcrSelection {
             hash: selection.hash,
-            pcrs: selection.pcrs & self.ram.pcrs.bank(selection.hash).map_or(0, |bank| bank.pcrs),
+            pcrs: selection.pcrs
+                & self
+                    .ram
+                    .pcrs
+                    .bank(selection.hash)
+                    .map_or(0, |bank| bank.pcrs),
         };
         PcrSelections(selections.0.iter().map(one).collect())
     }
 
     /// The digests of a filtered selection, in its order.
-    pub fn selected_pcrs<'a>(&'a self, selections: &'a PcrSelections) -> impl Iterator<Item = &'a [u8]> {
+    pub fn selected_pcrs<'a>(
+        &'a self,
+        selections: &'a PcrSelections,
+    ) -> impl Iterator<Item = &'a [u8]> {
         selections.0.iter().flat_map(move |selection| {
             let bank = self.ram.pcrs.bank(selection.hash);
             (0..limit::PCR_COUNT)
@@ -155,7 +180,11 @@ impl State {
 
     /// Digest over the selected PCRs (Part 1, 17.6), and the selection as far as it is allocated.
     #[must_use]
-    pub fn pcr_digest(&self, hash: HashAlg, selections: &PcrSelections) -> (PcrSelections, Vec<u8>) {
+    pub fn pcr_digest(
+        &self,
+        hash: HashAlg,
+        selections: &PcrSelections,
+    ) -> (PcrSelections, Vec<u8>) {
         let filtered = self.filter_selection(selections);
         let parts: Vec<&[u8]> = self.selected_pcrs(&filtered).collect();
         let digest = crypto::hash(hash, &parts);
@@ -165,15 +194,31 @@ impl State {
     /// Sets all PCRs as a startup does.
     pub fn start_pcrs(&mut self, resume: bool, locality: u8) {
         let saved = self.clear.pcrs.clone().filter(|_| resume);
-        let hcrtm = if self.ram.hcrtm { Some((*self.ram.pcrs).clone()) } else { None };
+        let hcrtm = if self.ram.hcrtm {
+            Some((*self.ram.pcrs).clone())
+        } else {
+            None
+        };
         let allocation = self.settings.allocation;
         let mut banks = Vec::new();
         for (hash, pcrs) in HashAlg::ALL.iter().zip(allocation) {
-            let mut bank = Bank { hash: *hash, pcrs, digests: alloc::vec![0; hash.size() * limit::PCR_COUNT] };
+            let mut bank = Bank {
+                hash: *hash,
+                pcrs,
+                digests: alloc::vec![0; hash.size() * limit::PCR_COUNT],
+            };
             for pcr in 0..limit::PCR_COUNT {
-                let old = saved.as_ref().filter(|_| in_set(SAVED, pcr as u32)).and_then(|saved| saved.bank(*hash)?.digest(pcr));
-                let measured = hcrtm.as_ref().filter(|_| pcr == HCRTM_PCR).and_then(|pcrs| pcrs.bank(*hash)?.digest(pcr));
-                let Some(digest) = bank.digest_mut(pcr) else { continue };
+                let old = saved
+                    .as_ref()
+                    .filter(|_| in_set(SAVED, pcr as u32))
+                    .and_then(|saved| saved.bank(*hash)?.digest(pcr));
+                let measured = hcrtm
+                    .as_ref()
+                    .filter(|_| pcr == HCRTM_PCR)
+                    .and_then(|pcrs| pcrs.bank(*hash)?.digest(pcr));
+                let Some(digest) = bank.digest_mut(pcr) else {
+                    continue;
+                };
                 if let Some(old) = old.or(measured).filter(|old| old.len() == digest.len()) {
                     digest.copy_from_slice(old);
                 } else if in_set(DRTM_RESET, pcr as u32) {
@@ -223,5 +268,9 @@ pub fn extendable(handle: u32, locality: u8) -> Result<Option<u32>> {
     if handle == rh::NULL || ht::of(handle) != ht::PCR {
         return Ok(None);
     }
-    if may_extend(locality, handle) { Ok(Some(handle)) } else { Err(Rc::LOCALITY) }
+    if may_extend(locality, handle) {
+        Ok(Some(handle))
+    } else {
+        Err(Rc::LOCALITY)
+    }
 }

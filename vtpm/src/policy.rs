@@ -65,14 +65,20 @@ pub fn check(
     (nonce, blame_nonce): (&[u8], u32),
     blame_expiration: u32,
 ) -> Result<()> {
-    ensure(nonce.is_empty() || nonce == session.nonce, Rc::NONCE.parameter(blame_nonce))?;
+    ensure(
+        nonce.is_empty() || nonce == session.nonce,
+        Rc::NONCE.parameter(blame_nonce),
+    )?;
     if timeout != 0 {
         let over = timeout & !EXPIRES_ON_RESET < state.ram.time_ms
             || session.policy.epoch != state.ram.time_epoch;
         ensure(!over, Rc::EXPIRED.parameter(blame_expiration))?;
     }
     if !cp_hash.is_empty() {
-        ensure(cp_hash.len() == session.hash.size(), Rc::SIZE.parameter(blame_cp_hash))?;
+        ensure(
+            cp_hash.len() == session.hash.size(),
+            Rc::SIZE.parameter(blame_cp_hash),
+        )?;
         let fits = session.policy.bound.is_empty() || session.policy.bound == cp_hash;
         ensure(fits, Rc::CPHASH)?;
     }
@@ -100,7 +106,11 @@ pub fn auth_ticket(
     input.sized(cp_hash);
     input.sized(reference);
     input.sized(name);
-    Ticket { tag, hierarchy, digest: context.proof_hmac(hierarchy, &[&input]) }
+    Ticket {
+        tag,
+        hierarchy,
+        digest: context.proof_hmac(hierarchy, &[&input]),
+    }
 }
 
 /// `TPM_EO`: compares two operands of the same size.
@@ -133,10 +143,19 @@ pub fn compare(operation: u16, a: &[u8], b: &[u8]) -> bool {
 
 /// Ticket that this TPM verified a signature over `digest` by the key with `name`.
 #[must_use]
-pub fn verified_ticket(context: &Context<'_>, hierarchy: u32, digest: &[u8], name: &[u8]) -> Ticket {
+pub fn verified_ticket(
+    context: &Context<'_>,
+    hierarchy: u32,
+    digest: &[u8],
+    name: &[u8],
+) -> Ticket {
     let tag = crate::constants::st::VERIFIED;
     let digest = context.proof_hmac(hierarchy, &[&tag.to_be_bytes(), digest, name]);
-    Ticket { tag, hierarchy, digest }
+    Ticket {
+        tag,
+        hierarchy,
+        digest,
+    }
 }
 
 #[cfg(test)]

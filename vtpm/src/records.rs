@@ -94,7 +94,10 @@ pub fn open<T: Encode>(id: RecordId, bytes: &[u8]) -> Result<T, PowerOnError> {
 /// The marker record.
 #[must_use]
 pub fn marker(stage: Stage) -> Change {
-    Change::Put(id::MARKER, seal(id::MARKER, &u8::from(stage == Stage::Complete)))
+    Change::Put(
+        id::MARKER,
+        seal(id::MARKER, &u8::from(stage == Stage::Complete)),
+    )
 }
 
 /// What is in the store.
@@ -117,7 +120,10 @@ impl Records {
     }
 
     fn take_optional<T: Encode>(&mut self, id: RecordId) -> Result<Option<T>, PowerOnError> {
-        self.all.remove(&id).map(|bytes| open(id, &bytes)).transpose()
+        self.all
+            .remove(&id)
+            .map(|bytes| open(id, &bytes))
+            .transpose()
     }
 }
 
@@ -126,7 +132,9 @@ impl Records {
 /// # Errors
 /// `Damaged` with the number of the first record that is damaged, missing or unknown.
 pub fn load(records: Vec<(RecordId, RecordBytes)>) -> Result<Loaded, PowerOnError> {
-    let mut records = Records { all: records.into_iter().collect() };
+    let mut records = Records {
+        all: records.into_iter().collect(),
+    };
     if records.all.is_empty() {
         return Ok(Loaded::Nothing);
     }
@@ -142,7 +150,13 @@ pub fn load(records: Vec<(RecordId, RecordBytes)>) -> Result<Loaded, PowerOnErro
     let clear: Option<StateClear> = records.take_optional(id::STATE_CLEAR)?;
     let reset: Option<StateReset> = records.take_optional(id::STATE_RESET)?;
     let saved = boots.left == Shutdown::STATE;
-    let need = |there: bool, id| if saved && !there { Err(PowerOnError::Damaged(id)) } else { Ok(()) };
+    let need = |there: bool, id| {
+        if saved && !there {
+            Err(PowerOnError::Damaged(id))
+        } else {
+            Ok(())
+        }
+    };
     need(clear.is_some(), id::STATE_CLEAR)?;
     need(reset.is_some(), id::STATE_RESET)?;
     let mut state = State {
@@ -169,7 +183,9 @@ pub fn load(records: Vec<(RecordId, RecordBytes)>) -> Result<Loaded, PowerOnErro
                 state.nv.insert(id, Arc::new(index));
             }
             ht::PERSISTENT => {
-                state.persistent.insert(id, Arc::new(open::<Object>(id, &bytes)?));
+                state
+                    .persistent
+                    .insert(id, Arc::new(open::<Object>(id, &bytes)?));
             }
             _ => return Err(PowerOnError::Damaged(id)),
         }
@@ -193,7 +209,11 @@ fn map_changed<T: Encode>(
             changes.push(Change::Put(*id, seal(*id, &**value)));
         }
     }
-    changes.extend(old.keys().filter(|id| !new.contains_key(id)).map(|id| Change::Remove(*id)));
+    changes.extend(
+        old.keys()
+            .filter(|id| !new.contains_key(id))
+            .map(|id| Change::Remove(*id)),
+    );
 }
 
 /// The records in which `new` differs from `old`.
@@ -212,8 +232,14 @@ pub fn changes(old: &State, new: &State) -> Vec<Change> {
         changes.push(Change::Put(id::ORDERLY, seal(id::ORDERLY, &*new.orderly)));
     }
     if new.ram.write_saved {
-        changes.push(Change::Put(id::STATE_CLEAR, seal(id::STATE_CLEAR, &*new.clear)));
-        changes.push(Change::Put(id::STATE_RESET, seal(id::STATE_RESET, &*new.reset)));
+        changes.push(Change::Put(
+            id::STATE_CLEAR,
+            seal(id::STATE_CLEAR, &*new.clear),
+        ));
+        changes.push(Change::Put(
+            id::STATE_RESET,
+            seal(id::STATE_RESET, &*new.reset),
+        ));
     }
     changes
 }

@@ -11,11 +11,7 @@ use crate::{
     context::{CONTEXT_HASH, Context},
     crypto::{self, Bytes, CipherMode, ct_eq},
     rc::{Rc, Result, ensure},
-    state::{
-        encoding::Encode,
-        object::Slot,
-        session::Session,
-    },
+    state::{encoding::Encode, object::Slot, session::Session},
     wire::{Put, Reader, structures::SavedContext},
 };
 
@@ -24,13 +20,21 @@ const ST_CLEAR: u32 = rh::TRANSIENT_FIRST + 2;
 const KEY: usize = 32;
 const SESSION_SIZE: usize = 320;
 
-fn crypt(context: &Context<'_>, saved: &SavedContext, encrypt: bool, data: &mut [u8]) -> Result<()> {
+fn crypt(
+    context: &Context<'_>,
+    saved: &SavedContext,
+    encrypt: bool,
+    data: &mut [u8],
+) -> Result<()> {
     let proof = context.state.proof(saved.hierarchy);
     let (number, handle) = (saved.sequence.to_be_bytes(), saved.handle.to_be_bytes());
     let key = crypto::kdfa(CONTEXT_HASH, proof, "CONTEXT", &number, &handle, 256 + 128);
     let (key, iv) = key.split_at_checked(KEY).ok_or(Rc::FAILURE)?;
     let mut iv = iv.to_vec();
-    context.crypto.aes(key, CipherMode::Cfb, encrypt, &mut iv, data).map_err(|_| Rc::FAILURE)
+    context
+        .crypto
+        .aes(key, CipherMode::Cfb, encrypt, &mut iv, data)
+        .map_err(|_| Rc::FAILURE)
 }
 
 fn integrity(context: &Context<'_>, saved: &SavedContext, data: &[u8]) -> Vec<u8> {
@@ -62,23 +66,40 @@ fn seal(context: &Context<'_>, mut saved: SavedContext, mut data: Bytes) -> Resu
 pub fn save(context: &mut Context<'_>, handle: u32) -> Result<SavedContext> {
     if ht::of(handle) != ht::TRANSIENT {
         let (sequence, session) = context.state.save_session(handle)?;
-        let saved = SavedContext { sequence, handle, hierarchy: rh::NULL, blob: Vec::new() };
+        let saved = SavedContext {
+            sequence,
+            handle,
+            hierarchy: rh::NULL,
+            blob: Vec::new(),
+        };
         // All sessions look alike from outside, and are as long as the reference's.
         let mut data = session.encoded();
         let size = data.len().max(SESSION_SIZE);
         data.resize(size, 0);
         return seal(context, saved, data);
     }
-    let slot = context.state.slot(handle).cloned().ok_or(Rc::REFERENCE_H0)?;
+    let slot = context
+        .state
+        .slot(handle)
+        .cloned()
+        .ok_or(Rc::REFERENCE_H0)?;
     let (kind, hierarchy) = match &slot {
         Slot::Object(object) if object.public.has(oa::ST_CLEAR) => (ST_CLEAR, object.hierarchy),
         Slot::Object(object) => (rh::TRANSIENT_FIRST, object.hierarchy),
         _ => (SEQUENCE, rh::NULL),
     };
     let reset = context.state.reset_mut();
-    reset.object_context = reset.object_context.checked_add(1).ok_or(Rc::TOO_MANY_CONTEXTS)?;
+    reset.object_context = reset
+        .object_context
+        .checked_add(1)
+        .ok_or(Rc::TOO_MANY_CONTEXTS)?;
     let sequence = reset.object_context;
-    let saved = SavedContext { sequence, handle: kind, hierarchy, blob: Vec::new() };
+    let saved = SavedContext {
+        sequence,
+        handle: kind,
+        hierarchy,
+        blob: Vec::new(),
+    };
     seal(context, saved, slot.encoded())
 }
 
@@ -94,9 +115,15 @@ pub fn load(context: &mut Context<'_>, saved: &SavedContext) -> Result<u32> {
     let data = reader.left();
     let object = ht::of(saved.handle) == ht::TRANSIENT;
     if object {
-        ensure(context.state.is_enabled(saved.hierarchy), wrong(Rc::HIERARCHY))?;
+        ensure(
+            context.state.is_enabled(saved.hierarchy),
+            wrong(Rc::HIERARCHY),
+        )?;
     }
-    ensure(ct_eq(given, &integrity(context, saved, data)), wrong(Rc::INTEGRITY))?;
+    ensure(
+        ct_eq(given, &integrity(context, saved, data)),
+        wrong(Rc::INTEGRITY),
+    )?;
     let mut data = Bytes::new(data.to_vec());
     crypt(context, saved, false, &mut data)?;
     if object {
@@ -105,7 +132,10 @@ pub fn load(context: &mut Context<'_>, saved: &SavedContext) -> Result<u32> {
     }
     let mut padded = Reader::new(&data);
     let session = Session::decode(&mut padded).ok_or(wrong(Rc::INTEGRITY))?;
-    ensure(padded.left().iter().all(|byte| *byte == 0), wrong(Rc::INTEGRITY))?;
+    ensure(
+        padded.left().iter().all(|byte| *byte == 0),
+        wrong(Rc::INTEGRITY),
+    )?;
     let handle = session.handle;
     ensure(handle == saved.handle, wrong(Rc::INTEGRITY))?;
     context.state.load_session(saved.sequence, session)?;

@@ -8,7 +8,10 @@ use alloc::{sync::Arc, vec::Vec};
 use crate::{
     constants::limit,
     rc::{Rc, Result, ensure},
-    state::{State, session::{self, Session}},
+    state::{
+        State,
+        session::{self, Session},
+    },
 };
 
 const FREE: u64 = 0;
@@ -26,17 +29,33 @@ impl State {
     /// Sessions in RAM or saved.
     #[must_use]
     pub fn active_sessions(&self) -> usize {
-        self.reset.session_slots.0.iter().filter(|slot| **slot != FREE).count()
+        self.reset
+            .session_slots
+            .0
+            .iter()
+            .filter(|slot| **slot != FREE)
+            .count()
     }
 
     /// Numbers of the saved sessions.
     pub fn saved_sessions(&self) -> impl Iterator<Item = u32> {
-        (0u32..).zip(&self.reset.session_slots.0).filter(|(_, slot)| **slot > LOADED).map(|(n, _)| n)
+        (0u32..)
+            .zip(&self.reset.session_slots.0)
+            .filter(|(_, slot)| **slot > LOADED)
+            .map(|(n, _)| n)
     }
 
     fn check_gap(&self) -> Result<()> {
-        let oldest = self.reset.session_slots.0.iter().filter(|slot| **slot > LOADED).min();
-        let gap = oldest.map_or(0, |oldest| (self.reset.session_counter + FIRST).saturating_sub(*oldest));
+        let oldest = self
+            .reset
+            .session_slots
+            .0
+            .iter()
+            .filter(|slot| **slot > LOADED)
+            .min();
+        let gap = oldest.map_or(0, |oldest| {
+            (self.reset.session_counter + FIRST).saturating_sub(*oldest)
+        });
         ensure(gap < limit::CONTEXT_GAP, Rc::CONTEXT_GAP)
     }
 
@@ -45,7 +64,10 @@ impl State {
     /// # Errors
     /// `TPM_RC_SESSION_MEMORY`, `TPM_RC_CONTEXT_GAP`, `TPM_RC_SESSION_HANDLES`
     pub fn free_session(&mut self) -> Result<u32> {
-        ensure(self.ram.sessions.len() < limit::LOADED_SESSIONS, Rc::SESSION_MEMORY)?;
+        ensure(
+            self.ram.sessions.len() < limit::LOADED_SESSIONS,
+            Rc::SESSION_MEMORY,
+        )?;
         self.check_gap()?;
         let free = self.session_slots().iter().position(|slot| *slot == FREE);
         free.map(|n| n as u32).ok_or(Rc::SESSION_HANDLES)
@@ -70,7 +92,11 @@ impl State {
             if let Some(slot) = self.session_slots().get_mut(number as usize) {
                 *slot = FREE;
             }
-            if self.ram.exclusive.is_some_and(|other| session::number(other) == number) {
+            if self
+                .ram
+                .exclusive
+                .is_some_and(|other| session::number(other) == number)
+            {
                 self.ram.exclusive = None;
             }
         }
@@ -86,7 +112,10 @@ impl State {
         let session = self.session(handle).cloned().ok_or(Rc::REFERENCE_H0)?;
         let reset = self.reset_mut();
         let sequence = reset.session_counter + FIRST;
-        reset.session_counter = reset.session_counter.checked_add(1).ok_or(Rc::TOO_MANY_CONTEXTS)?;
+        reset.session_counter = reset
+            .session_counter
+            .checked_add(1)
+            .ok_or(Rc::TOO_MANY_CONTEXTS)?;
         let number = session.number();
         if let Some(slot) = self.session_slots().get_mut(number as usize) {
             *slot = sequence;
@@ -103,8 +132,14 @@ impl State {
     pub fn load_session(&mut self, sequence: u64, session: Session) -> Result<()> {
         let number = session.number();
         let saved = self.reset.session_slots.0.get(number as usize).copied();
-        ensure(saved == Some(sequence) && sequence >= FIRST, Rc::HANDLE.parameter(1))?;
-        ensure(self.ram.sessions.len() < limit::LOADED_SESSIONS, Rc::SESSION_MEMORY)?;
+        ensure(
+            saved == Some(sequence) && sequence >= FIRST,
+            Rc::HANDLE.parameter(1),
+        )?;
+        ensure(
+            self.ram.sessions.len() < limit::LOADED_SESSIONS,
+            Rc::SESSION_MEMORY,
+        )?;
         self.add_session(session);
         Ok(())
     }

@@ -25,11 +25,17 @@ use crate::{
 pub fn select(key: &Object, requested: Scheme) -> Result<Scheme> {
     let own = key.public.scheme();
     // A scheme of a key that both signs and decrypts is null; XOR is no signing scheme.
-    let own = if matches!(own, Scheme::Xor(..)) { Scheme::Null } else { own };
+    let own = if matches!(own, Scheme::Xor(..)) {
+        Scheme::Null
+    } else {
+        own
+    };
     let scheme = match (own, requested) {
         (own, Scheme::Null) => own,
         (Scheme::Null, requested) => requested,
-        (Scheme::Ecdaa(own, _), Scheme::Ecdaa(hash, count)) if own == hash => Scheme::Ecdaa(hash, count),
+        (Scheme::Ecdaa(own, _), Scheme::Ecdaa(hash, count)) if own == hash => {
+            Scheme::Ecdaa(hash, count)
+        }
         (own, requested) if own == requested => own,
         _ => return Err(Rc::SCHEME),
     };
@@ -62,7 +68,9 @@ pub fn prepare(
     blame_handle: u32,
     blame_scheme: u32,
 ) -> Result<Scheme> {
-    let Some(key) = key else { return Ok(Scheme::Null) };
+    let Some(key) = key else {
+        return Ok(Scheme::Null);
+    };
     ensure(is_signing(key), Rc::KEY).h(blame_handle)?;
     select(key, requested).p(blame_scheme)
 }
@@ -79,7 +87,12 @@ fn rsa_scheme(id: u16, hash: HashAlg) -> Result<RsaScheme> {
 ///
 /// # Errors
 /// `TPM_RC_VALUE` when the key is too small for the digest, `TPM_RC_SCHEME`, `TPM_RC_FAILURE`.
-pub fn sign(context: &mut Context<'_>, key: &Object, scheme: Scheme, digest: &[u8]) -> Result<Signature> {
+pub fn sign(
+    context: &mut Context<'_>,
+    key: &Object,
+    scheme: Scheme,
+    digest: &[u8],
+) -> Result<Signature> {
     let secret = key.secret().ok_or(Rc::KEY)?;
     let hash = scheme.hash().ok_or(Rc::SCHEME)?;
     let id = scheme.id();
@@ -89,13 +102,25 @@ pub fn sign(context: &mut Context<'_>, key: &Object, scheme: Scheme, digest: &[u
     };
     match &key.public.parameters {
         Parameters::Rsa { .. } => {
-            let private =
-                RsaPrivate { n: key.public.unique.bytes(), e: key.public.exponent(), p: secret };
+            let private = RsaPrivate {
+                n: key.public.unique.bytes(),
+                e: key.public.exponent(),
+                p: secret,
+            };
             let value = context
                 .crypto
-                .rsa_sign(&private, rsa_scheme(id, hash)?, digest, &mut Random(context.environment))
+                .rsa_sign(
+                    &private,
+                    rsa_scheme(id, hash)?,
+                    digest,
+                    &mut Random(context.environment),
+                )
                 .map_err(failed)?;
-            Ok(Signature::Rsa { scheme: id, hash, value })
+            Ok(Signature::Rsa {
+                scheme: id,
+                hash,
+                value,
+            })
         }
         Parameters::Ecc { curve, .. } => {
             let EccSignature { r, s } = match scheme {
@@ -106,15 +131,27 @@ pub fn sign(context: &mut Context<'_>, key: &Object, scheme: Scheme, digest: &[u
                     .map_err(failed)?,
                 Scheme::Hash(alg::ECSCHNORR, _) => context
                     .crypto
-                    .ecschnorr_sign(*curve, secret, hash, digest, &mut Random(context.environment))
+                    .ecschnorr_sign(
+                        *curve,
+                        secret,
+                        hash,
+                        digest,
+                        &mut Random(context.environment),
+                    )
                     .map_err(failed)?,
                 _ => return Err(Rc::SCHEME),
             };
-            Ok(Signature::Ecc { scheme: id, hash, r, s })
+            Ok(Signature::Ecc {
+                scheme: id,
+                hash,
+                r,
+                s,
+            })
         }
-        Parameters::KeyedHash(_) => {
-            Ok(Signature::Hmac { hash, value: crypto::hmac(hash, secret, &[digest]) })
-        }
+        Parameters::KeyedHash(_) => Ok(Signature::Hmac {
+            hash,
+            value: crypto::hmac(hash, secret, &[digest]),
+        }),
         Parameters::Symmetric(_) => Err(Rc::SCHEME),
     }
 }
@@ -124,22 +161,47 @@ pub fn sign(context: &mut Context<'_>, key: &Object, scheme: Scheme, digest: &[u
 /// # Errors
 /// `TPM_RC_SIGNATURE` when it is wrong, `TPM_RC_SCHEME` when the key has no such scheme,
 /// `TPM_RC_HANDLE` for an HMAC key of which only the public area is loaded.
-pub fn verify(context: &Context<'_>, key: &Object, digest: &[u8], signature: &Signature) -> Result<()> {
+pub fn verify(
+    context: &Context<'_>,
+    key: &Object,
+    digest: &[u8],
+    signature: &Signature,
+) -> Result<()> {
     let wrong = |_| Rc::SIGNATURE;
     match (&key.public.parameters, signature) {
-        (Parameters::Rsa { .. }, Signature::Rsa { scheme, hash, value }) => {
-            let public = RsaPublic { n: key.public.unique.bytes(), e: key.public.exponent() };
+        (
+            Parameters::Rsa { .. },
+            Signature::Rsa {
+                scheme,
+                hash,
+                value,
+            },
+        ) => {
+            let public = RsaPublic {
+                n: key.public.unique.bytes(),
+                e: key.public.exponent(),
+            };
             let scheme = rsa_scheme(*scheme, *hash)?;
-            context.crypto.rsa_verify(&public, scheme, digest, value).map_err(wrong)
+            context
+                .crypto
+                .rsa_verify(&public, scheme, digest, value)
+                .map_err(wrong)
         }
         (Parameters::Ecc { curve, .. }, Signature::Ecc { scheme, hash, r, s }) => {
             let point = key.public.unique.point()?;
-            let pair = EccSignature { r: r.clone(), s: s.clone() };
+            let pair = EccSignature {
+                r: r.clone(),
+                s: s.clone(),
+            };
             match *scheme {
-                alg::ECDSA => context.crypto.ecdsa_verify(*curve, point, digest, &pair).map_err(wrong),
-                alg::ECSCHNORR => {
-                    context.crypto.ecschnorr_verify(*curve, point, *hash, digest, &pair).map_err(wrong)
-                }
+                alg::ECDSA => context
+                    .crypto
+                    .ecdsa_verify(*curve, point, digest, &pair)
+                    .map_err(wrong),
+                alg::ECSCHNORR => context
+                    .crypto
+                    .ecschnorr_verify(*curve, point, *hash, digest, &pair)
+                    .map_err(wrong),
                 _ => Err(Rc::SCHEME),
             }
         }
@@ -178,7 +240,11 @@ pub fn hash_ticket(
 ) -> crate::wire::structures::Ticket {
     let tag = crate::constants::st::HASHCHECK;
     let parts: &[&[u8]] = &[&tag.to_be_bytes(), &hash.id().to_be_bytes(), digest];
-    crate::wire::structures::Ticket { tag, hierarchy, digest: context.proof_hmac(hierarchy, parts) }
+    crate::wire::structures::Ticket {
+        tag,
+        hierarchy,
+        digest: context.proof_hmac(hierarchy, parts),
+    }
 }
 
 /// `TPMI_ALG_MAC_SCHEME+`: the hash of an HMAC; block cipher MACs are not implemented.

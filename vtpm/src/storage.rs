@@ -103,7 +103,11 @@ impl Memory {
 
 impl Storage for Memory {
     fn load(&mut self) -> Result<Vec<(RecordId, RecordBytes)>, StorageError> {
-        Ok(self.records.iter().map(|(id, bytes)| (*id, bytes.clone())).collect())
+        Ok(self
+            .records
+            .iter()
+            .map(|(id, bytes)| (*id, bytes.clone()))
+            .collect())
     }
 
     fn commit(&mut self, changes: &[Change]) -> Result<(), StorageError> {

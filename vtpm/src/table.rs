@@ -130,14 +130,20 @@ impl Command {
     /// Handles that need an authorization; they come before those that need none.
     #[must_use]
     pub fn authorized(&self) -> usize {
-        self.handles.iter().filter(|(_, role)| *role != Role::None).count()
+        self.handles
+            .iter()
+            .filter(|(_, role)| *role != Role::None)
+            .count()
     }
 }
 
 /// The line of `code`.
 #[must_use]
 pub fn find(code: u32) -> Option<&'static Command> {
-    COMMANDS.binary_search_by_key(&code, |command| command.code).ok().and_then(|i| COMMANDS.get(i))
+    COMMANDS
+        .binary_search_by_key(&code, |command| command.code)
+        .ok()
+        .and_then(|i| COMMANDS.get(i))
 }
 
 macro_rules! table {
@@ -300,9 +306,21 @@ mod tests {
         assert_eq!(COMMANDS.len(), 110);
         assert!(COMMANDS.is_sorted_by_key(|command| command.code));
         for command in COMMANDS {
-            let first_none = command.handles.iter().position(|(_, role)| *role == Role::None);
-            let roles = command.handles.get(first_none.unwrap_or(command.handles.len())..);
-            assert!(roles.unwrap_or_default().iter().all(|(_, role)| *role == Role::None), "{}", command.name);
+            let first_none = command
+                .handles
+                .iter()
+                .position(|(_, role)| *role == Role::None);
+            let roles = command
+                .handles
+                .get(first_none.unwrap_or(command.handles.len())..);
+            assert!(
+                roles
+                    .unwrap_or_default()
+                    .iter()
+                    .all(|(_, role)| *role == Role::None),
+                "{}",
+                command.name
+            );
         }
     }
 }

@@ -90,7 +90,17 @@ impl Tpm {
         };
         state.ram = fresh_ram(&mut *environment)?;
         let now_ms = environment.now_ms();
-        Ok((Self { state, environment, storage, crypto, now_ms, measuring: None }, origin))
+        Ok((
+            Self {
+                state,
+                environment,
+                storage,
+                crypto,
+                now_ms,
+                measuring: None,
+            },
+            origin,
+        ))
     }
 
     /// Power lost and back (`_TPM_Init`): all that is not persistent is gone; a

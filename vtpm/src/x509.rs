@@ -72,7 +72,10 @@ fn next<'a>(bytes: &mut &'a [u8]) -> Result<(u8, &'a [u8], &'a [u8])> {
 }
 
 fn integer(number: &[u8]) -> Vec<u8> {
-    let start = number.iter().position(|byte| *byte != 0).unwrap_or(number.len());
+    let start = number
+        .iter()
+        .position(|byte| *byte != 0)
+        .unwrap_or(number.len());
     let mut contents = number.get(start..).unwrap_or_default().to_vec();
     if contents.first().is_none_or(|byte| byte & 0x80 != 0) {
         contents.insert(0, 0);
@@ -111,11 +114,17 @@ fn signature_algorithm(key: &Public, scheme: Scheme) -> Result<Vec<u8>> {
                 oid.push(last);
                 tlv(OID, &oid)
             };
-            let digest = tlv(SEQUENCE, &[tlv(OID, hash_oid(hash)), tlv(NULL, &[])].concat());
+            let digest = tlv(
+                SEQUENCE,
+                &[tlv(OID, hash_oid(hash)), tlv(NULL, &[])].concat(),
+            );
             let mask = tlv(SEQUENCE, &[sibling(8), digest.clone()].concat());
             let salt = integer(&[hash.size() as u8]);
             let parameters = [tlv(0xA0, &digest), tlv(0xA1, &mask), tlv(0xA2, &salt)].concat();
-            Ok(tlv(SEQUENCE, &[sibling(10), tlv(SEQUENCE, &parameters)].concat()))
+            Ok(tlv(
+                SEQUENCE,
+                &[sibling(10), tlv(SEQUENCE, &parameters)].concat(),
+            ))
         }
         (alg::ECC, alg::ECDSA) => {
             let oid: &[u8] = match hash {
@@ -158,7 +167,10 @@ fn public_key(object: &Public) -> Result<Vec<u8>> {
     };
     let mut bits = alloc::vec![0];
     bits.extend(key);
-    Ok(tlv(SEQUENCE, &[tlv(SEQUENCE, &algorithm), tlv(BIT_STRING, &bits)].concat()))
+    Ok(tlv(
+        SEQUENCE,
+        &[tlv(SEQUENCE, &algorithm), tlv(BIT_STRING, &bits)].concat(),
+    ))
 }
 
 /// A certificate before it is signed.
@@ -175,7 +187,12 @@ pub struct Certificate {
 /// # Errors
 /// `TPM_RC_VALUE` for DER that is none or lacks a part, `TPM_RC_INSUFFICIENT` when a length
 /// goes beyond the end, `TPM_RC_ATTRIBUTES` when an extension contradicts the object.
-pub fn complete(partial: &[u8], object: &Public, key: &Public, scheme: Scheme) -> Result<Certificate> {
+pub fn complete(
+    partial: &[u8],
+    object: &Public,
+    key: &Public,
+    scheme: Scheme,
+) -> Result<Certificate> {
     let mut outer = partial;
     let (tag, mut parts, _) = next(&mut outer)?;
     ensure(tag == SEQUENCE && outer.is_empty(), Rc::VALUE)?;
@@ -210,7 +227,9 @@ pub fn complete(partial: &[u8], object: &Public, key: &Public, scheme: Scheme) -
     let serial = integer(&serial);
     let mut body = [&version[..], &serial].concat();
     body.extend_from_slice(given.unwrap_or(&algorithm));
-    sequences.iter().for_each(|part| body.extend_from_slice(part));
+    sequences
+        .iter()
+        .for_each(|part| body.extend_from_slice(part));
     body.extend_from_slice(&spki);
     body.extend_from_slice(extensions);
     let mut added = [version, serial].concat();
@@ -218,7 +237,10 @@ pub fn complete(partial: &[u8], object: &Public, key: &Public, scheme: Scheme) -
         added.extend_from_slice(&algorithm);
     }
     added.extend_from_slice(&spki);
-    Ok(Certificate { to_be_signed: tlv(SEQUENCE, &body), added: tlv(SEQUENCE, &added) })
+    Ok(Certificate {
+        to_be_signed: tlv(SEQUENCE, &body),
+        added: tlv(SEQUENCE, &added),
+    })
 }
 
 /// The extensions must have a key usage, and neither it nor the attributes of the object may
@@ -246,8 +268,14 @@ fn check_extensions(contents: &[u8], object: &Public) -> Result<()> {
         } else if oid == OID_TPMA_OBJECT {
             let (tag, bits, _) = next(&mut value)?;
             ensure(tag == BIT_STRING, Rc::VALUE)?;
-            let claimed = bits.get(1..).and_then(|bits| bits.try_into().ok()).map(u32::from_be_bytes);
-            ensure(claimed.ok_or(Rc::VALUE)? == object.attributes, Rc::ATTRIBUTES)?;
+            let claimed = bits
+                .get(1..)
+                .and_then(|bits| bits.try_into().ok())
+                .map(u32::from_be_bytes);
+            ensure(
+                claimed.ok_or(Rc::VALUE)? == object.attributes,
+                Rc::ATTRIBUTES,
+            )?;
         }
     }
     ensure(usage_seen, Rc::VALUE)

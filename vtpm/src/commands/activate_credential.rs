@@ -13,7 +13,9 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     let storage = key.is_asymmetric() && key.public.has(oa::DECRYPT | oa::RESTRICTED);
     ensure(storage, Rc::TYPE).h(2)?;
     let seed = secret::decrypt(context, &key, "IDENTITY", &sent).map_err(|rc| rc.parameter(2))?;
-    let plain = Protection::by(&key, &seed, &object.name)?.unwrap(context.crypto, &blob).p(1)?;
+    let plain = Protection::by(&key, &seed, &object.name)?
+        .unwrap(context.crypto, &blob)
+        .p(1)?;
     let mut reader = Reader::new(&plain);
     let credential = reader.sized(limit::DIGEST).p(1)?;
     ensure(reader.left().is_empty(), Rc::SIZE).p(1)?;

@@ -13,7 +13,8 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     let key = context.object_or_null(0)?;
     let object = context.object(1).map_err(|_| Rc::TYPE).h(2)?;
     let scheme = signing::prepare(key.as_deref(), requested, 1, 3)?;
-    let own = objects::create::creation_ticket(context, ticket.hierarchy, &object.name, &creation_hash);
+    let own =
+        objects::create::creation_ticket(context, ticket.hierarchy, &object.name, &creation_hash);
     ensure(ct_eq(&own.digest, &ticket.digest), Rc::TICKET).p(4)?;
     let mut info = attest::begin(context, st::ATTEST_CREATION, key.as_deref(), &extra);
     info.sized(&object.name);

@@ -19,6 +19,9 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     let hash = scheme.hash().ok_or(Rc::SCHEME).p(2)?;
     let digest = crypto::hash(hash, &[&certificate.to_be_signed]);
     let signature = signing::sign(context, &key, scheme, &digest)?;
-    reply.sized(&certificate.added).sized(&digest).put(&signature);
+    reply
+        .sized(&certificate.added)
+        .sized(&digest)
+        .put(&signature);
     Ok(())
 }

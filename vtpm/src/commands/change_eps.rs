@@ -16,7 +16,9 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
     state.clear_mut().endorsement_enabled = true;
     state.owners_mut().endorsement = Default::default();
     state.flush_hierarchy(rh::ENDORSEMENT);
-    state.persistent.retain(|_, object| object.hierarchy != rh::ENDORSEMENT);
+    state
+        .persistent
+        .retain(|_, object| object.hierarchy != rh::ENDORSEMENT);
     let public = manufacture::ek_public(state, context.environment, context.crypto);
     context.state.ek_public = Arc::new(public.map_err(|_| Rc::FAILURE)?);
     Ok(())

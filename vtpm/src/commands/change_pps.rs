@@ -15,6 +15,8 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
     access.policy_alg = None;
     access.policy = Vec::new();
     state.flush_hierarchy(rh::PLATFORM);
-    state.persistent.retain(|_, object| object.hierarchy != rh::PLATFORM);
+    state
+        .persistent
+        .retain(|_, object| object.hierarchy != rh::PLATFORM);
     Ok(())
 }

@@ -24,11 +24,17 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
     state.persistent.retain(|_, object| !mine(object.hierarchy));
     let handles: Vec<u32> = state.nv.keys().copied().collect();
     for handle in handles {
-        if state.nv_index(handle).is_some_and(|index| !index.public.has(nva::PLATFORMCREATE)) {
+        if state
+            .nv_index(handle)
+            .is_some_and(|index| !index.public.has(nva::PLATFORMCREATE))
+        {
             state.remove_nv(handle);
         }
     }
-    *state.owners_mut() = Owners { disable_clear: false, ..Owners::default() };
+    *state.owners_mut() = Owners {
+        disable_clear: false,
+        ..Owners::default()
+    };
     let da = state.da_mut();
     da.failed = 0;
     da.lockout_enabled = true;

@@ -17,7 +17,11 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
         _ => RATE_STEP * 256,
     };
     let rate = &mut context.state.ram.clock_rate;
-    let wanted = if adjust < 0 { rate.saturating_sub(step) } else { rate.saturating_add(step) };
+    let wanted = if adjust < 0 {
+        rate.saturating_sub(step)
+    } else {
+        rate.saturating_add(step)
+    };
     *rate = wanted.clamp(RATE - RATE_SPAN, RATE + RATE_SPAN);
     Ok(())
 }

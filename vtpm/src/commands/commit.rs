@@ -34,11 +34,16 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     };
     let (secret, counter) = commit::begin(context, curve, &key.name)?;
     let multiply = |number: &[u8], point: &Point| {
-        context.crypto.ecc_multiply(curve, number, point).map_err(crypto_rc)
+        context
+            .crypto
+            .ecc_multiply(curve, number, point)
+            .map_err(crypto_rc)
     };
     match &p2 {
         Some(p2) => {
-            reply.sized_of(&multiply(d, p2)?).sized_of(&multiply(&secret, p2)?);
+            reply
+                .sized_of(&multiply(d, p2)?)
+                .sized_of(&multiply(&secret, p2)?);
         }
         None => {
             reply.sized_of(&empty()).sized_of(&empty());
@@ -46,7 +51,10 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     }
     let e = match (&p1, &p2) {
         (Some(p1), _) => multiply(&secret, p1)?,
-        (None, None) => context.crypto.ecc_public(curve, &secret).map_err(crypto_rc)?,
+        (None, None) => context
+            .crypto
+            .ecc_public(curve, &secret)
+            .map_err(crypto_rc)?,
         (None, Some(_)) => empty(),
     };
     reply.sized_of(&e).put(&counter);
@@ -54,7 +62,10 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
 }
 
 fn empty() -> Point {
-    Point { x: Vec::new(), y: Vec::new() }
+    Point {
+        x: Vec::new(),
+        y: Vec::new(),
+    }
 }
 
 /// A digest as a number below the prime, by subtraction: both have at most one bit to spare.

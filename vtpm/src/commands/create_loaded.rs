@@ -17,7 +17,9 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
         ensure(parent.is_parent(), Rc::TYPE).h(1)?;
         Some(parent)
     };
-    let derivation = parent.as_ref().is_some_and(|parent| parent.is_derivation_parent());
+    let derivation = parent
+        .as_ref()
+        .is_some_and(|parent| parent.is_derivation_parent());
     let mut reader = Reader::new(&template);
     let (public, derive) = if derivation {
         Public::read_derive(&mut reader).p(2)?
@@ -26,7 +28,11 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     };
     ensure(reader.left().is_empty(), Rc::SIZE).p(2)?;
     let hash = public.name_alg.ok_or(Rc::HASH).p(2)?;
-    ensure(without_trailing_zeros(&given.auth).len() <= hash.size(), Rc::SIZE).p(1)?;
+    ensure(
+        without_trailing_zeros(&given.auth).len() <= hash.size(),
+        Rc::SIZE,
+    )
+    .p(1)?;
     let object = match &parent {
         None => {
             objects::check::creation(&public, None, given.data.len()).p(2)?;
@@ -44,8 +50,16 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
                 ensure(reader.left().is_empty(), Rc::SIZE)?;
                 own
             };
-            let label = if own.label.is_empty() { &derive.label } else { &own.label };
-            let detail = if own.context.is_empty() { &derive.context } else { &own.context };
+            let label = if own.label.is_empty() {
+                &derive.label
+            } else {
+                &own.label
+            };
+            let detail = if own.context.is_empty() {
+                &derive.context
+            } else {
+                &own.context
+            };
             objects::create::derived(context, parent, public, (label, detail), &given)?
         }
         Some(parent) => {
@@ -57,7 +71,10 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
         Some(parent) if !derivation => objects::protect::to_private(context, &object, parent)?,
         _ => Vec::new(),
     };
-    reply.sized(&private).sized_of(&object.public).sized(&object.name);
+    reply
+        .sized(&private)
+        .sized_of(&object.public)
+        .sized(&object.name);
     reply.handle = Some(objects::add(context.state, object)?);
     Ok(())
 }

@@ -37,11 +37,17 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
         }
     };
     let (duplicate, sent) = match &parent {
-        None => (protect::to_duplicate(context, &object, &inner, None)?, Vec::new()),
+        None => (
+            protect::to_duplicate(context, &object, &inner, None)?,
+            Vec::new(),
+        ),
         Some(parent) => {
             let (seed, sent) = secret::encrypt(context, parent, "DUPLICATE")?;
             let outer = protect::Protection::by(parent, &seed, &object.name)?;
-            (protect::to_duplicate(context, &object, &inner, Some(&outer))?, sent)
+            (
+                protect::to_duplicate(context, &object, &inner, Some(&outer))?,
+                sent,
+            )
         }
     };
     reply.sized(&shown).sized(&duplicate).sized(&sent);

@@ -8,7 +8,10 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     let curve = params.with(algorithms::curve)?;
     params.end()?;
     let (secret, counter) = commit::begin(context, curve, &[])?;
-    let point = context.crypto.ecc_public(curve, &secret).map_err(crypto_rc)?;
+    let point = context
+        .crypto
+        .ecc_public(curve, &secret)
+        .map_err(crypto_rc)?;
     reply.sized_of(&point).put(&counter);
     Ok(())
 }

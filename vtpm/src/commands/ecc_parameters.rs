@@ -20,8 +20,16 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     };
     reply.put(&alg::NULL);
     // The one coefficient that is zero is written as one byte.
-    let a = if numbers.a.iter().all(|byte| *byte == 0) { &[0][..] } else { &numbers.a };
+    let a = if numbers.a.iter().all(|byte| *byte == 0) {
+        &[0][..]
+    } else {
+        &numbers.a
+    };
     reply.sized(&numbers.p).sized(a).sized(&numbers.b);
-    reply.sized(&numbers.g.x).sized(&numbers.g.y).sized(&numbers.n).sized(&[1]);
+    reply
+        .sized(&numbers.g.x)
+        .sized(&numbers.g.y)
+        .sized(&numbers.n)
+        .sized(&[1]);
     Ok(())
 }

@@ -7,9 +7,13 @@ use crate::context::{Random, crypto_rc};
 pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply) -> Result<()> {
     params.end()?;
     let key = context.object(0).map_err(|_| Rc::KEY).h(1)?;
-    let Parameters::Ecc { curve, .. } = key.public.parameters else { return Err(Rc::KEY.handle(1)) };
-    let (d, public) =
-        context.crypto.ecc_generate(curve, &mut Random(context.environment)).map_err(crypto_rc)?;
+    let Parameters::Ecc { curve, .. } = key.public.parameters else {
+        return Err(Rc::KEY.handle(1));
+    };
+    let (d, public) = context
+        .crypto
+        .ecc_generate(curve, &mut Random(context.environment))
+        .map_err(crypto_rc)?;
     let z = context
         .crypto
         .ecc_multiply(curve, &d, key.public.unique.point()?)

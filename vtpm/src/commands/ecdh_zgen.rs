@@ -11,7 +11,11 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     let curve = exchange_key(&key)?;
     let secret = &objects::sensitive(&key)?.secret;
     ensure(context.crypto.ecc_on_curve(curve, &point), Rc::ECC_POINT).p(1)?;
-    let z = context.crypto.ecc_multiply(curve, secret, &point).map_err(|_| Rc::ECC_POINT).p(1)?;
+    let z = context
+        .crypto
+        .ecc_multiply(curve, secret, &point)
+        .map_err(|_| Rc::ECC_POINT)
+        .p(1)?;
     reply.sized_of(&z);
     Ok(())
 }
@@ -23,6 +27,10 @@ pub fn exchange_key(key: &Object) -> Result<Curve> {
     };
     let usable = key.public.has(oa::DECRYPT) && !key.public.has(oa::RESTRICTED);
     ensure(usable, Rc::ATTRIBUTES).h(1)?;
-    ensure(matches!(scheme, Scheme::Null | Scheme::Hash(alg::ECDH, _)), Rc::SCHEME).h(1)?;
+    ensure(
+        matches!(scheme, Scheme::Null | Scheme::Hash(alg::ECDH, _)),
+        Rc::SCHEME,
+    )
+    .h(1)?;
     Ok(curve)
 }

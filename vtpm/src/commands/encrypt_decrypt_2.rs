@@ -44,7 +44,10 @@ pub fn crypt(
         ensure(data.len() % 16 == 0, Rc::SIZE).p(if blame.0 == 3 { 1 } else { 4 })?;
     }
     let secret = &objects::sensitive(&key)?.secret;
-    context.crypto.aes(secret, cipher, !decrypt, &mut iv, &mut data).map_err(|_| Rc::FAILURE)?;
+    context
+        .crypto
+        .aes(secret, cipher, !decrypt, &mut iv, &mut data)
+        .map_err(|_| Rc::FAILURE)?;
     reply.sized(&data).sized(&iv);
     Ok(())
 }

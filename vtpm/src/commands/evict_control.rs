@@ -25,7 +25,10 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
     if !stored {
         let platform_range = persistent >= rh::PLATFORM_PERSISTENT;
         ensure(platform_range == (auth == rh::PLATFORM), Rc::RANGE).p(1)?;
-        ensure(!context.state.persistent.contains_key(&persistent), Rc::NV_DEFINED)?;
+        ensure(
+            !context.state.persistent.contains_key(&persistent),
+            Rc::NV_DEFINED,
+        )?;
         let used = context.state.nv_used();
         ensure(used + 1536 <= limit::NV_TOTAL, Rc::NV_SPACE)?;
         context.state.persistent.insert(persistent, object);

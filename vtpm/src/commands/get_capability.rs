@@ -17,15 +17,42 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     params.end()?;
     let state = &*context.state;
     let items: Vec<Vec<u8>> = match capability {
-        0 => from(first, capabilities::ALGORITHMS.iter().map(|(id, flags)| {
-            (u32::from(*id), [&id.to_be_bytes()[..], &flags.to_be_bytes()].concat())
-        })),
-        1 => handles(context, first).p(2)?.into_iter().map(|handle| handle.to_be_bytes().to_vec()).collect(),
-        2 => from(first, COMMANDS.iter().map(|command| {
-            (command.code, command.attributes().to_be_bytes().to_vec())
-        })),
-        3 => from(first, state.presence_commands().into_iter().map(|code| (code, code.to_be_bytes().to_vec()))),
-        4 => from(first, state.settings.audited.0.iter().map(|code| (*code, code.to_be_bytes().to_vec()))),
+        0 => from(
+            first,
+            capabilities::ALGORITHMS.iter().map(|(id, flags)| {
+                (
+                    u32::from(*id),
+                    [&id.to_be_bytes()[..], &flags.to_be_bytes()].concat(),
+                )
+            }),
+        ),
+        1 => handles(context, first)
+            .p(2)?
+            .into_iter()
+            .map(|handle| handle.to_be_bytes().to_vec())
+            .collect(),
+        2 => from(
+            first,
+            COMMANDS
+                .iter()
+                .map(|command| (command.code, command.attributes().to_be_bytes().to_vec())),
+        ),
+        3 => from(
+            first,
+            state
+                .presence_commands()
+                .into_iter()
+                .map(|code| (code, code.to_be_bytes().to_vec())),
+        ),
+        4 => from(
+            first,
+            state
+                .settings
+                .audited
+                .0
+                .iter()
+                .map(|code| (*code, code.to_be_bytes().to_vec())),
+        ),
         5 => {
             ensure(first == 0, Rc::VALUE).p(2)?;
             let allocation = state.pcr_allocation();
@@ -37,19 +64,29 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
             let group = first.max(capabilities::PT_FIXED) & 0xFFFF_FF00;
             let properties = capabilities::properties(state).into_iter();
             let in_group = properties.filter(|(tag, _)| tag & 0xFFFF_FF00 == group);
-            from(first, in_group.map(|(tag, value)| {
-                (tag, [tag.to_be_bytes(), value.to_be_bytes()].concat())
-            }))
+            from(
+                first,
+                in_group
+                    .map(|(tag, value)| (tag, [tag.to_be_bytes(), value.to_be_bytes()].concat())),
+            )
         }
-        7 => from(first, capabilities::pcr_properties().into_iter().map(|(tag, pcrs)| {
-            let mut item = tag.to_be_bytes().to_vec();
-            item.push(limit::PCR_SELECT as u8);
-            item.extend(pcrs.to_le_bytes().iter().take(limit::PCR_SELECT));
-            (tag, item)
-        })),
-        8 => from(first, crypto::Curve::ALL.iter().map(|curve| {
-            (u32::from(curve.id()), curve.id().to_be_bytes().to_vec())
-        })),
+        7 => from(
+            first,
+            capabilities::pcr_properties()
+                .into_iter()
+                .map(|(tag, pcrs)| {
+                    let mut item = tag.to_be_bytes().to_vec();
+                    item.push(limit::PCR_SELECT as u8);
+                    item.extend(pcrs.to_le_bytes().iter().take(limit::PCR_SELECT));
+                    (tag, item)
+                }),
+        ),
+        8 => from(
+            first,
+            crypto::Curve::ALL
+                .iter()
+                .map(|curve| (u32::from(curve.id()), curve.id().to_be_bytes().to_vec())),
+        ),
         9 => {
             ensure(ht::of(first) == ht::PERMANENT, Rc::VALUE).p(2)?;
             from(first, policies(context).into_iter())
@@ -62,7 +99,10 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     };
     let size = items.first().map_or(1, Vec::len);
     let shown = items.len().min(count).min(ROOM / size);
-    reply.put(&u8::from(shown < items.len())).put(&capability).put(&(shown as u32));
+    reply
+        .put(&u8::from(shown < items.len()))
+        .put(&capability)
+        .put(&(shown as u32));
     for item in items.iter().take(shown) {
         reply.raw(item);
     }
@@ -70,7 +110,10 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
 }
 
 fn from(first: u32, items: impl Iterator<Item = (u32, Vec<u8>)>) -> Vec<Vec<u8>> {
-    items.filter(|(key, _)| *key >= first).map(|(_, item)| item).collect()
+    items
+        .filter(|(key, _)| *key >= first)
+        .map(|(_, item)| item)
+        .collect()
 }
 
 fn policies(context: &Context<'_>) -> Vec<(u32, Vec<u8>)> {
@@ -81,7 +124,10 @@ fn policies(context: &Context<'_>) -> Vec<(u32, Vec<u8>)> {
         item.raw(&access.policy);
         Some((handle, item))
     };
-    [rh::OWNER, rh::LOCKOUT, rh::ENDORSEMENT, rh::PLATFORM].into_iter().filter_map(one).collect()
+    [rh::OWNER, rh::LOCKOUT, rh::ENDORSEMENT, rh::PLATFORM]
+        .into_iter()
+        .filter_map(one)
+        .collect()
 }
 
 fn handles(context: &Context<'_>, first: u32) -> Result<Vec<u32>> {
@@ -116,7 +162,9 @@ fn handles(context: &Context<'_>, first: u32) -> Result<Vec<u32>> {
         ],
         ht::TRANSIENT => {
             let used = (rh::TRANSIENT_FIRST..).zip(&state.ram.objects);
-            used.filter(|(_, slot)| slot.is_some()).map(|(handle, _)| handle).collect()
+            used.filter(|(_, slot)| slot.is_some())
+                .map(|(handle, _)| handle)
+                .collect()
         }
         ht::PERSISTENT => state.persistent.keys().copied().collect(),
         _ => return Err(Rc::HANDLE),

@@ -10,7 +10,12 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     params.end()?;
     let key = context.object_or_null(1)?;
     let handle = context.handle(2);
-    let session = context.state.session(handle).cloned().ok_or(Rc::TYPE).h(3)?;
+    let session = context
+        .state
+        .session(handle)
+        .cloned()
+        .ok_or(Rc::TYPE)
+        .h(3)?;
     ensure(session.audit, Rc::TYPE).h(3)?;
     let scheme = signing::prepare(key.as_deref(), requested, 2, 2)?;
     let exclusive = context.state.ram.exclusive == Some(handle);

@@ -14,10 +14,15 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     params.end()?;
     let auth = Bytes::new(without_trailing_zeros(&auth).to_vec());
     let slot = match hash {
-        Some(hash) => {
-            Slot::Hash(Arc::new(HashSequence { state: HashState::new(hash), safe: None, auth }))
-        }
-        None => Slot::Event(Arc::new(EventSequence { event: EventState::new(), auth })),
+        Some(hash) => Slot::Hash(Arc::new(HashSequence {
+            state: HashState::new(hash),
+            safe: None,
+            auth,
+        })),
+        None => Slot::Event(Arc::new(EventSequence {
+            event: EventState::new(),
+            auth,
+        })),
     };
     reply.handle = Some(context.state.add_slot(slot)?);
     Ok(())

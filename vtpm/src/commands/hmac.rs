@@ -10,6 +10,10 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     params.end()?;
     let key = context.object(0).map_err(|_| Rc::TYPE).h(1)?;
     let hash = signing::hmac_key(&key, hash, 2)?;
-    reply.sized(&crypto::hmac(hash, &objects::sensitive(&key)?.secret, &[&data]));
+    reply.sized(&crypto::hmac(
+        hash,
+        &objects::sensitive(&key)?.secret,
+        &[&data],
+    ));
     Ok(())
 }

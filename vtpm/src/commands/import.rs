@@ -14,7 +14,11 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     let fixed = oa::FIXED_TPM | oa::FIXED_PARENT;
     ensure(public.attributes & fixed == 0, Rc::ATTRIBUTES).p(2)?;
     let parent = context.object(0).map_err(|_| Rc::TYPE).h(1)?;
-    ensure(parent.is_parent() && !parent.is_derivation_parent(), Rc::TYPE).h(1)?;
+    ensure(
+        parent.is_parent() && !parent.is_derivation_parent(),
+        Rc::TYPE,
+    )
+    .h(1)?;
     match symmetric {
         SymDef::Aes { bits, .. } => {
             ensure(inner.len() == usize::from(bits / 8), Rc::SIZE).p(1)?;

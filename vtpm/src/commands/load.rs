@@ -10,7 +10,11 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     context.state.need_slot()?;
     ensure(!private.is_empty(), Rc::SIZE).p(1)?;
     let parent = context.object(0).map_err(|_| Rc::TYPE).h(1)?;
-    ensure(parent.is_parent() && !parent.is_derivation_parent(), Rc::TYPE).h(1)?;
+    ensure(
+        parent.is_parent() && !parent.is_derivation_parent(),
+        Rc::TYPE,
+    )
+    .h(1)?;
     let name = public.name();
     let sensitive = objects::protect::from_private(context, &private, &parent, &name).p(1)?;
     objects::check::public(&public, Some(&parent)).p(2)?;

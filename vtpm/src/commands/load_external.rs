@@ -8,7 +8,9 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
         if reader.left().get(..2) == Some(&[0, 0]) {
             return reader.u16().map(|_| None);
         }
-        reader.inside(|reader| Sensitive::unmarshal(reader)).map(Some)
+        reader
+            .inside(|reader| Sensitive::unmarshal(reader))
+            .map(Some)
     })?;
     let public = params.with(|reader| reader.inside(|reader| Public::read(reader, true)))?;
     let hierarchy = params.with(structures::hierarchy_or_null)?;

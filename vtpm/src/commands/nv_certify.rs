@@ -18,10 +18,17 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     ensure(usize::from(size) <= limit::NV_BUFFER, Rc::VALUE).p(3)?;
     let name = index.public.name();
     let whole = size == 0 && offset == 0;
-    let tag = if whole { st::ATTEST_NV_DIGEST } else { st::ATTEST_NV };
+    let tag = if whole {
+        st::ATTEST_NV_DIGEST
+    } else {
+        st::ATTEST_NV
+    };
     let contents = if whole {
         // Without a scheme there is no hash, and the digest is empty.
-        scheme.hash().map(|hash| crypto::hash(hash, &[&index.data])).unwrap_or_default()
+        scheme
+            .hash()
+            .map(|hash| crypto::hash(hash, &[&index.data]))
+            .unwrap_or_default()
     } else {
         nv::slice(index, offset, size)?.to_vec()
     };

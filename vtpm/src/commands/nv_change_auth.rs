@@ -7,7 +7,13 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
     let auth = params.secret(limit::DIGEST)?;
     params.end()?;
     let handle = context.handle(0);
-    let hash = context.state.nv_index(handle).ok_or(Rc::HANDLE).h(1)?.public.name_alg;
+    let hash = context
+        .state
+        .nv_index(handle)
+        .ok_or(Rc::HANDLE)
+        .h(1)?
+        .public
+        .name_alg;
     let auth = Bytes::new(without_trailing_zeros(&auth).to_vec());
     ensure(auth.len() <= hash.size(), Rc::SIZE).p(1)?;
     context.state.change_nv(handle, |index| index.auth = auth);

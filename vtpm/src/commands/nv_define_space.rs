@@ -11,7 +11,11 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
     params.end()?;
     let hash = public.name_alg;
     let auth = without_trailing_zeros(&auth);
-    ensure(public.policy.is_empty() || public.policy.len() == hash.size(), Rc::SIZE).p(2)?;
+    ensure(
+        public.policy.is_empty() || public.policy.len() == hash.size(),
+        Rc::SIZE,
+    )
+    .p(2)?;
     ensure(auth.len() <= hash.size(), Rc::SIZE).p(1)?;
     let platform = context.handle(0) == rh::PLATFORM;
     let enabled = !platform || context.state.is_enabled(rh::PLATFORM_NV);
@@ -23,10 +27,17 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
     ensure(state.nv_used() + needed <= limit::NV_TOTAL, Rc::NV_SPACE)?;
     if public.has(nva::ORDERLY) {
         let ram = 12 + usize::from(public.size);
-        ensure(state.orderly_used() + ram <= limit::ORDERLY_TOTAL, Rc::NV_SPACE)?;
+        ensure(
+            state.orderly_used() + ram <= limit::ORDERLY_TOTAL,
+            Rc::NV_SPACE,
+        )?;
     }
     let handle = public.index;
-    let index = NvIndex { public, auth: Bytes::new(auth.to_vec()), data: Bytes::default() };
+    let index = NvIndex {
+        public,
+        auth: Bytes::new(auth.to_vec()),
+        data: Bytes::default(),
+    };
     let index = Arc::new(index);
     if index.is_orderly() {
         state.ram.orderly_nv.insert(handle, index.clone());
@@ -51,8 +62,12 @@ fn check_attributes(public: &NvPublic, platform: bool) -> Result<()> {
         _ => return Err(Rc::ATTRIBUTES),
     }
     attributes(none(nva::WRITTEN | nva::WRITELOCKED | nva::READLOCKED))?;
-    attributes(!none(nva::PPWRITE | nva::OWNERWRITE | nva::AUTHWRITE | nva::POLICYWRITE))?;
-    attributes(!none(nva::PPREAD | nva::OWNERREAD | nva::AUTHREAD | nva::POLICYREAD))?;
+    attributes(!none(
+        nva::PPWRITE | nva::OWNERWRITE | nva::AUTHWRITE | nva::POLICYWRITE,
+    ))?;
+    attributes(!none(
+        nva::PPREAD | nva::OWNERREAD | nva::AUTHREAD | nva::POLICYREAD,
+    ))?;
     let lasting = public.kind() == nva::NT_COUNTER || public.has(nva::WRITEDEFINE);
     attributes(!lasting || none(nva::CLEAR_STCLEAR))?;
     let creator = public.has(nva::PLATFORMCREATE) == platform;

@@ -11,7 +11,9 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
             index.public.has(nva::GLOBALLOCK) && !index.public.has(nva::WRITELOCKED)
         });
         if open {
-            context.state.change_nv(handle, |index| index.public.attributes |= nva::WRITELOCKED);
+            context
+                .state
+                .change_nv(handle, |index| index.public.attributes |= nva::WRITELOCKED);
         }
     }
     Ok(())

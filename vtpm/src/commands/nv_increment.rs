@@ -10,9 +10,17 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
     let index = nv::check_write(context, context.handle(0), handle)?;
     ensure(index.public.kind() == nva::NT_COUNTER, Rc::ATTRIBUTES).h(2)?;
     let first = !index.public.has(nva::WRITTEN);
-    let old = if first { context.state.boots.max_counter } else { nv::number(&index) };
+    let old = if first {
+        context.state.boots.max_counter
+    } else {
+        nv::number(&index)
+    };
     let new = old.checked_add(1).ok_or(Rc::NV_RANGE)?;
-    nv::store(context.state, handle, Bytes::new(new.to_be_bytes().to_vec()));
+    nv::store(
+        context.state,
+        handle,
+        Bytes::new(new.to_be_bytes().to_vec()),
+    );
     if index.is_orderly() && (first || new % nv::ORDERLY_STEP == 0) {
         context.state.flush_nv(handle);
     }

@@ -14,6 +14,8 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
     }
     let index = context.state.nv_index(handle).ok_or(Rc::HANDLE).h(2)?;
     ensure(index.public.has(nva::READ_STCLEAR), Rc::ATTRIBUTES).h(2)?;
-    context.state.change_nv(handle, |index| index.public.attributes |= nva::READLOCKED);
+    context
+        .state
+        .change_nv(handle, |index| index.public.attributes |= nva::READLOCKED);
     Ok(())
 }

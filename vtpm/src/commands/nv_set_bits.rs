@@ -11,6 +11,10 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
     let index = nv::check_write(context, context.handle(0), handle)?;
     ensure(index.public.kind() == nva::NT_BITS, Rc::ATTRIBUTES).h(2)?;
     let new = nv::number(&index) | bits;
-    nv::store(context.state, handle, Bytes::new(new.to_be_bytes().to_vec()));
+    nv::store(
+        context.state,
+        handle,
+        Bytes::new(new.to_be_bytes().to_vec()),
+    );
     Ok(())
 }

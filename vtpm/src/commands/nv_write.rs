@@ -17,12 +17,21 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
     let offset = usize::from(offset);
     ensure(offset <= size, Rc::VALUE).p(2)?;
     ensure(data.len() <= size - offset, Rc::NV_RANGE)?;
-    ensure(!index.public.has(nva::WRITEALL) || data.len() == size, Rc::NV_RANGE)?;
+    ensure(
+        !index.public.has(nva::WRITEALL) || data.len() == size,
+        Rc::NV_RANGE,
+    )?;
     let mut all = index.data;
     // Bytes of a new index that were never written read as erased flash, or as cleared RAM.
-    let fill = if index.public.has(nva::ORDERLY) { 0 } else { 0xFF };
+    let fill = if index.public.has(nva::ORDERLY) {
+        0
+    } else {
+        0xFF
+    };
     all.resize(size, fill);
-    all.get_mut(offset..offset + data.len()).ok_or(Rc::NV_RANGE)?.copy_from_slice(&data);
+    all.get_mut(offset..offset + data.len())
+        .ok_or(Rc::NV_RANGE)?
+        .copy_from_slice(&data);
     nv::store(context.state, handle, all);
     Ok(())
 }

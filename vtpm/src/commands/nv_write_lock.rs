@@ -13,6 +13,8 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
     };
     let lockable = index.public.attributes & (nva::WRITEDEFINE | nva::WRITE_STCLEAR) != 0;
     ensure(lockable, Rc::ATTRIBUTES).h(2)?;
-    context.state.change_nv(handle, |index| index.public.attributes |= nva::WRITELOCKED);
+    context
+        .state
+        .change_nv(handle, |index| index.public.attributes |= nva::WRITELOCKED);
     Ok(())
 }

@@ -17,14 +17,24 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     }
     // The measurements of boot and of a dynamic launch must have a place.
     let needed = 1 | pcr::DRTM_RESET & !(pcr::DRTM_RESET - 1);
-    ensure(allocation.iter().any(|pcrs| pcrs & needed == needed), Rc::PCR)?;
+    ensure(
+        allocation.iter().any(|pcrs| pcrs & needed == needed),
+        Rc::PCR,
+    )?;
     let size = |(hash, pcrs): (&HashAlg, &u32)| hash.size() as u32 * pcrs.count_ones();
     let used: u32 = HashAlg::ALL.iter().zip(&allocation).map(size).sum();
-    let total: u32 = HashAlg::ALL.iter().map(|hash| hash.size() as u32 * 24).sum();
+    let total: u32 = HashAlg::ALL
+        .iter()
+        .map(|hash| hash.size() as u32 * 24)
+        .sum();
     if allocation != context.state.settings.allocation {
         context.state.settings_mut().allocation = allocation;
     }
     context.state.ram.reallocated = true;
-    reply.put(&1u8).put(&(limit::PCR_COUNT as u32)).put(&used).put(&(total - used));
+    reply
+        .put(&1u8)
+        .put(&(limit::PCR_COUNT as u32))
+        .put(&used)
+        .put(&(total - used));
     Ok(())
 }

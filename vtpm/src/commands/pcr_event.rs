@@ -15,7 +15,12 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
 }
 
 /// Extends the PCR, if there is one, and answers with the digests.
-pub fn answer(context: &mut Context<'_>, pcr: Option<u32>, digests: &[(HashAlg, Vec<u8>)], reply: &mut Reply) {
+pub fn answer(
+    context: &mut Context<'_>,
+    pcr: Option<u32>,
+    digests: &[(HashAlg, Vec<u8>)],
+    reply: &mut Reply,
+) {
     reply.put(&(digests.len() as u32));
     for (hash, digest) in digests {
         reply.put(&hash.id()).raw(digest);

@@ -8,7 +8,9 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
     let digests: structures::DigestValues = params.read()?;
     params.end()?;
     let handle = context.handle(0);
-    let Some(target) = pcr::extendable(handle, context.locality)? else { return Ok(()) };
+    let Some(target) = pcr::extendable(handle, context.locality)? else {
+        return Ok(());
+    };
     for (hash, digest) in &digests.0 {
         context.state.extend_pcr(target, *hash, digest);
         context.state.pcr_changed(target);

@@ -12,7 +12,9 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
         let bank = context.state.ram.pcrs.bank(selection.hash);
         let mut read = 0;
         for pcr in 0..limit::PCR_COUNT {
-            let Some(digest) = bank.and_then(|bank| bank.digest(pcr)) else { continue };
+            let Some(digest) = bank.and_then(|bank| bank.digest(pcr)) else {
+                continue;
+            };
             if selection.has(pcr) && room != 0 {
                 values.push(digest);
                 read |= 1 << pcr;
@@ -21,7 +23,10 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
         }
         selection.pcrs = read;
     }
-    reply.put(&context.state.reset.pcr_counter).put(&wanted).put(&(values.len() as u32));
+    reply
+        .put(&context.state.reset.pcr_counter)
+        .put(&wanted)
+        .put(&(values.len() as u32));
     for value in values {
         reply.sized(value);
     }

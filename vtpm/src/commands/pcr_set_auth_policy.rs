@@ -14,6 +14,10 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
     params.end()?;
     ensure(policy.len() == hash.map_or(0, HashAlg::size), Rc::SIZE).p(1)?;
     ensure(pcr::has_policy(handle), Rc::VALUE).p(3)?;
-    context.state.settings_mut().pcr_policy = Access { auth: Bytes::default(), policy_alg: hash, policy };
+    context.state.settings_mut().pcr_policy = Access {
+        auth: Bytes::default(),
+        policy_alg: hash,
+        policy,
+    };
     Ok(())
 }

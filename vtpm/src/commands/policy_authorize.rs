@@ -10,7 +10,9 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
     let key = params.sized(limit::DIGEST + 4)?;
     let ticket = params.with(Ticket::verified)?;
     params.end()?;
-    let hash = algorithms::hash(&mut Reader::new(&key)).map_err(|_| Rc::HASH).p(3)?;
+    let hash = algorithms::hash(&mut Reader::new(&key))
+        .map_err(|_| Rc::HASH)
+        .p(3)?;
     ensure(key.len() == hash.size() + 2, Rc::SIZE).p(3)?;
     let session = context.policy(0)?.clone();
     if !session.trial {

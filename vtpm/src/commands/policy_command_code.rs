@@ -8,7 +8,11 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
     let code: u32 = params.read()?;
     params.end()?;
     let session = context.policy(0)?;
-    ensure(session.policy.command == 0 || session.policy.command == code, Rc::VALUE).p(1)?;
+    ensure(
+        session.policy.command == 0 || session.policy.command == code,
+        Rc::VALUE,
+    )
+    .p(1)?;
     ensure(table::find(code).is_some(), Rc::POLICY_CC).p(1)?;
     policy::extend(session, 0x16C, &[&code.to_be_bytes()]);
     session.policy.command = code;

@@ -14,11 +14,18 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
     time.put(&context.state.clock_info());
     let session = context.policy(0)?;
     ensure(usize::from(offset) <= time.len(), Rc::VALUE).p(2)?;
-    let data = time.get(usize::from(offset)..).and_then(|rest| rest.get(..operand.len()));
+    let data = time
+        .get(usize::from(offset)..)
+        .and_then(|rest| rest.get(..operand.len()));
     let data = data.ok_or(Rc::RANGE)?;
-    ensure(session.trial || policy::compare(operation, data, &operand), Rc::POLICY)?;
-    let arguments =
-        crypto::hash(session.hash, &[&operand, &offset.to_be_bytes(), &operation.to_be_bytes()]);
+    ensure(
+        session.trial || policy::compare(operation, data, &operand),
+        Rc::POLICY,
+    )?;
+    let arguments = crypto::hash(
+        session.hash,
+        &[&operand, &offset.to_be_bytes(), &operation.to_be_bytes()],
+    );
     policy::extend(session, 0x16D, &[&arguments]);
     Ok(())
 }

@@ -20,7 +20,10 @@ pub fn bind(context: &mut Context<'_>, kind: u8, code: u32, digest: &[u8]) -> Re
         ensure(free || policy.binding == kind, Rc::CPHASH)?;
     }
     ensure(digest.len() == hash.size(), Rc::SIZE).p(1)?;
-    ensure(free || (policy.binding == kind && policy.bound == digest), Rc::CPHASH)?;
+    ensure(
+        free || (policy.binding == kind && policy.bound == digest),
+        Rc::CPHASH,
+    )?;
     policy.binding = kind;
     policy.bound = digest.to_vec();
     policy::extend(session, code, &[digest]);

@@ -20,8 +20,10 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
         ensure(policy::compare(operation, data, &operand), Rc::POLICY)?;
     }
     let session_hash = context.policy(2)?.hash;
-    let arguments =
-        crypto::hash(session_hash, &[&operand, &offset.to_be_bytes(), &operation.to_be_bytes()]);
+    let arguments = crypto::hash(
+        session_hash,
+        &[&operand, &offset.to_be_bytes(), &operation.to_be_bytes()],
+    );
     let name = context.state.name(handle);
     policy::extend(context.policy(2)?, 0x149, &[&arguments, &name]);
     Ok(())

@@ -8,7 +8,11 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
     let digests = params.with(|reader| structures::digests(reader, 2))?;
     params.end()?;
     let session = context.policy(0)?;
-    ensure(session.trial || digests.contains(&session.digest), Rc::VALUE).p(1)?;
+    ensure(
+        session.trial || digests.contains(&session.digest),
+        Rc::VALUE,
+    )
+    .p(1)?;
     session.digest = alloc::vec![0; session.hash.size()];
     let parts: Vec<&[u8]> = digests.iter().map(Vec::as_slice).collect();
     policy::extend(session, 0x171, &parts);

@@ -16,7 +16,14 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     let mut timeout = 0;
     if !session.trial {
         timeout = policy::timeout(&session, expiration, &nonce);
-        policy::check(context.state, &session, timeout, (&cp_hash, 2), (&nonce, 1), 4)?;
+        policy::check(
+            context.state,
+            &session,
+            timeout,
+            (&cp_hash, 2),
+            (&nonce, 1),
+            4,
+        )?;
     }
     let stored = context.policy(1)?;
     policy::extend_authorized(stored, 0x151, &name, &reference);
@@ -26,8 +33,15 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
             timeout |= policy::EXPIRES_ON_RESET;
         }
         let hierarchy = context.state.hierarchy_of(entity);
-        let ticket =
-            policy::auth_ticket(context, st::AUTH_SECRET, hierarchy, timeout, &cp_hash, &reference, &name);
+        let ticket = policy::auth_ticket(
+            context,
+            st::AUTH_SECRET,
+            hierarchy,
+            timeout,
+            &cp_hash,
+            &reference,
+            &name,
+        );
         reply.sized(&timeout.to_be_bytes()).put(&ticket);
     } else {
         reply.sized(&[]).put(&Ticket::null(st::AUTH_SECRET));

@@ -16,9 +16,19 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     let mut timeout = 0;
     if !session.trial {
         timeout = policy::timeout(&session, expiration, &nonce);
-        policy::check(context.state, &session, timeout, (&cp_hash, 2), (&nonce, 1), 4)?;
+        policy::check(
+            context.state,
+            &session,
+            timeout,
+            (&cp_hash, 2),
+            (&nonce, 1),
+            4,
+        )?;
         let hash = signature.hash().ok_or(Rc::SCHEME).p(5)?;
-        let digest = crypto::hash(hash, &[&nonce, &expiration.to_be_bytes(), &cp_hash, &reference]);
+        let digest = crypto::hash(
+            hash,
+            &[&nonce, &expiration.to_be_bytes(), &cp_hash, &reference],
+        );
         signing::verify(context, &key, &digest, &signature).p(5)?;
     }
     let stored = context.policy(1)?;

@@ -6,6 +6,9 @@ use super::prelude::*;
 pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply) -> Result<()> {
     params.end()?;
     let object = context.object(0)?;
-    reply.sized_of(&object.public).sized(&object.name).sized(&object.qualified);
+    reply
+        .sized_of(&object.public)
+        .sized(&object.name)
+        .sized(&object.qualified);
     Ok(())
 }

@@ -16,8 +16,12 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
         None => Bytes::new(duplicate),
         Some(old) => {
             ensure(old.is_parent(), Rc::TYPE).h(1)?;
-            let seed = secret::decrypt(context, old, "DUPLICATE", &sent).map_err(|_| Rc::VALUE).p(3)?;
-            Protection::by(old, &seed, &name)?.unwrap(context.crypto, &duplicate).p(1)?
+            let seed = secret::decrypt(context, old, "DUPLICATE", &sent)
+                .map_err(|_| Rc::VALUE)
+                .p(3)?;
+            Protection::by(old, &seed, &name)?
+                .unwrap(context.crypto, &duplicate)
+                .p(1)?
         }
     };
     let (wrapped, sent) = match &new {
@@ -26,7 +30,10 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
             let storage = new.public.has(oa::RESTRICTED | oa::DECRYPT) && new.is_asymmetric();
             ensure(storage, Rc::TYPE).h(2)?;
             let (seed, sent) = secret::encrypt(context, new, "DUPLICATE")?;
-            (Protection::by(new, &seed, &name)?.wrap(context, &mut inner)?, sent)
+            (
+                Protection::by(new, &seed, &name)?.wrap(context, &mut inner)?,
+                sent,
+            )
         }
     };
     reply.sized(&wrapped).sized(&sent);

@@ -20,8 +20,11 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     ensure(label.last().is_none_or(|byte| *byte == 0), Rc::VALUE).p(3)?;
     let modulus = key.public.unique.bytes();
     ensure(cipher.len() == modulus.len(), Rc::SIZE)?;
-    let private =
-        RsaPrivate { n: modulus, e: key.public.exponent(), p: &objects::sensitive(&key)?.secret };
+    let private = RsaPrivate {
+        n: modulus,
+        e: key.public.exponent(),
+        p: &objects::sensitive(&key)?.secret,
+    };
     let padding = super::rsa_encrypt::padding(scheme, &label);
     let plain = context
         .crypto

@@ -18,10 +18,18 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     ensure(key.public.has(oa::DECRYPT), Rc::ATTRIBUTES).h(1)?;
     let scheme = select(&key, requested).p(2)?;
     ensure(label.last().is_none_or(|byte| *byte == 0), Rc::VALUE).p(3)?;
-    let public = RsaPublic { n: key.public.unique.bytes(), e: key.public.exponent() };
+    let public = RsaPublic {
+        n: key.public.unique.bytes(),
+        e: key.public.exponent(),
+    };
     let out = context
         .crypto
-        .rsa_encrypt(&public, padding(scheme, &label), &message, &mut Random(context.environment))
+        .rsa_encrypt(
+            &public,
+            padding(scheme, &label),
+            &message,
+            &mut Random(context.environment),
+        )
         .map_err(crypto_rc)?;
     reply.sized(&out);
     Ok(())

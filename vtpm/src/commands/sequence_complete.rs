@@ -9,10 +9,17 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     let hierarchy = params.with(structures::hierarchy_or_null)?;
     params.end()?;
     let handle = context.handle(0);
-    let known = matches!(context.state.slot(handle), Some(Slot::Hash(_) | Slot::Hmac(_)));
+    let known = matches!(
+        context.state.slot(handle),
+        Some(Slot::Hash(_) | Slot::Hmac(_))
+    );
     ensure(known, Rc::MODE).h(1)?;
     super::sequence_update::update(context, 0, &data)?;
-    let slot = context.state.slot_mut(handle).and_then(Option::take).ok_or(Rc::FAILURE)?;
+    let slot = context
+        .state
+        .slot_mut(handle)
+        .and_then(Option::take)
+        .ok_or(Rc::FAILURE)?;
     let ticket = match slot {
         Slot::Hash(sequence) => {
             let hash = sequence.state.alg();

@@ -20,9 +20,11 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
     }
     let mut audited = state.settings.audited.0.clone();
     audited.extend(
-        set.iter().filter(|code| **code != table::CC_SHUTDOWN && table::find(**code).is_some()),
+        set.iter()
+            .filter(|code| **code != table::CC_SHUTDOWN && table::find(**code).is_some()),
     );
-    audited.retain(|code| *code == table::CC_SET_COMMAND_CODE_AUDIT_STATUS || !clear.contains(code));
+    audited
+        .retain(|code| *code == table::CC_SET_COMMAND_CODE_AUDIT_STATUS || !clear.contains(code));
     audited.sort_unstable();
     audited.dedup();
     if audited != state.settings.audited.0 {

@@ -18,7 +18,11 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
         state.clear_mut().pcrs = Some(pcrs);
         state.ram.write_saved = true;
     }
-    state.boots_mut().left = if keep { Shutdown::STATE } else { Shutdown::CLEAR };
+    state.boots_mut().left = if keep {
+        Shutdown::STATE
+    } else {
+        Shutdown::CLEAR
+    };
     state.ram.write_orderly = true;
     Ok(())
 }

@@ -51,7 +51,11 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
         return Err(Rc::HANDLE.handle(2));
     }
     let number = context.state.free_session()?;
-    let auth_value = if bind == rh::NULL { Bytes::default() } else { context.state.auth_value(bind) };
+    let auth_value = if bind == rh::NULL {
+        Bytes::default()
+    } else {
+        context.state.auth_value(bind)
+    };
     secret_key.raw(&auth_value);
     if let Some(key) = &key {
         let salt = secret::decrypt(context, key, "SECRET", &salt).p(2)?;
@@ -62,9 +66,20 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     let session_key = if secret_key.is_empty() && bind == rh::NULL {
         Bytes::default()
     } else {
-        crypto::kdfa(hash, &secret_key, "ATH", &own, &nonce, hash.size() as u32 * 8)
+        crypto::kdfa(
+            hash,
+            &secret_key,
+            "ATH",
+            &own,
+            &nonce,
+            hash.size() as u32 * 8,
+        )
     };
-    let first = if kind == HMAC { rh::HMAC_SESSION_FIRST } else { rh::POLICY_SESSION_FIRST };
+    let first = if kind == HMAC {
+        rh::HMAC_SESSION_FIRST
+    } else {
+        rh::POLICY_SESSION_FIRST
+    };
     let mut session = Session {
         handle: first | number,
         trial: kind == TRIAL,
@@ -72,7 +87,11 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
         symmetric,
         nonce: own.to_vec(),
         key: session_key,
-        bound: if bound { auth::bound_entity(context.state, bind) } else { Bytes::default() },
+        bound: if bound {
+            auth::bound_entity(context.state, bind)
+        } else {
+            Bytes::default()
+        },
         da_bound: bind != rh::NULL && !context.state.is_da_exempt(bind),
         lockout_bound: bind == rh::LOCKOUT,
         audit: false,

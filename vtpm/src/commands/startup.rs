@@ -37,7 +37,12 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
         let boots = state.boots_mut();
         boots.resets = boots.resets.wrapping_add(1);
         boots.total_resets = boots.total_resets.wrapping_add(1);
-        state.reset = Arc::new(StateReset { null_seed, null_proof, commit_nonce, ..StateReset::default() });
+        state.reset = Arc::new(StateReset {
+            null_seed,
+            null_proof,
+            commit_nonce,
+            ..StateReset::default()
+        });
     } else {
         let kept = state.reset_mut();
         kept.restarts = kept.restarts.wrapping_add(1);

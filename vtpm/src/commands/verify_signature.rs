@@ -14,7 +14,12 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     if key.hierarchy == rh::NULL || key.public.name_alg.is_none() {
         reply.put(&Ticket::null(st::VERIFIED));
     } else {
-        reply.put(&policy::verified_ticket(context, key.hierarchy, &digest, &key.name));
+        reply.put(&policy::verified_ticket(
+            context,
+            key.hierarchy,
+            &digest,
+            &key.name,
+        ));
     }
     Ok(())
 }

@@ -18,11 +18,18 @@ use crate::{
 /// `TPM_RC_ATTRIBUTES`, `TPM_RC_SIZE` and those of [`schemes`], without number.
 pub fn public(public: &Public, parent: Option<&Object>) -> Result<()> {
     let hash = public.name_alg.ok_or(Rc::HASH)?;
-    ensure(public.policy.is_empty() || public.policy.len() == hash.size(), Rc::SIZE)?;
+    ensure(
+        public.policy.is_empty() || public.policy.len() == hash.size(),
+        Rc::SIZE,
+    )?;
     let parent_fixed = parent.is_none_or(|parent| parent.public.has(oa::FIXED_TPM));
     let fixed = public.has(oa::FIXED_TPM);
     let attributes = |fits| ensure(fits, Rc::ATTRIBUTES);
-    attributes(if parent_fixed { fixed == public.has(oa::FIXED_PARENT) } else { !fixed })?;
+    attributes(if parent_fixed {
+        fixed == public.has(oa::FIXED_PARENT)
+    } else {
+        !fixed
+    })?;
     let sign = public.has(oa::SIGN);
     if sign == public.has(oa::DECRYPT) {
         attributes(!public.has(oa::RESTRICTED))?;
@@ -30,7 +37,8 @@ pub fn public(public: &Public, parent: Option<&Object>) -> Result<()> {
     }
     attributes(!(fixed && public.has(oa::ENCRYPTED_DUPLICATION)))?;
     if let Some(parent) = parent {
-        let same = public.has(oa::ENCRYPTED_DUPLICATION) == parent.public.has(oa::ENCRYPTED_DUPLICATION);
+        let same =
+            public.has(oa::ENCRYPTED_DUPLICATION) == parent.public.has(oa::ENCRYPTED_DUPLICATION);
         attributes(parent_fixed || same)?;
         if parent.is_derivation_parent() {
             attributes(public.has(oa::FIXED_PARENT))?;
@@ -57,10 +65,17 @@ pub fn schemes(public: &Public, parent: Option<&Object>) -> Result<()> {
             if sign {
                 return ensure(matches!(scheme, Scheme::Hash(alg::HMAC, _)), Rc::SCHEME);
             }
-            let Scheme::Xor(_, kdf) = scheme else { return Err(Rc::SCHEME) };
+            let Scheme::Xor(_, kdf) = scheme else {
+                return Err(Rc::SCHEME);
+            };
             return ensure(!restricted || kdf == alg::KDF1_SP800_108, Rc::SCHEME);
         }
-        Parameters::Rsa { symmetric, scheme, .. } | Parameters::Ecc { symmetric, scheme, .. } => {
+        Parameters::Rsa {
+            symmetric, scheme, ..
+        }
+        | Parameters::Ecc {
+            symmetric, scheme, ..
+        } => {
             let fits = if sign == decrypt {
                 scheme.is_null()
             } else if sign {
@@ -80,12 +95,18 @@ pub fn schemes(public: &Public, parent: Option<&Object>) -> Result<()> {
     }
     if restricted && decrypt {
         // Children are wrapped in CFB mode whatever mode is named, as the reference does.
-        ensure(matches!(public.symmetric(), SymDef::Aes { .. }), Rc::SYMMETRIC)?;
+        ensure(
+            matches!(public.symmetric(), SymDef::Aes { .. }),
+            Rc::SYMMETRIC,
+        )?;
         if let Some(parent) = parent
             && public.has(oa::FIXED_PARENT)
         {
             ensure(public.name_alg == parent.public.name_alg, Rc::HASH)?;
-            ensure(public.symmetric() == parent.public.symmetric(), Rc::SYMMETRIC)?;
+            ensure(
+                public.symmetric() == parent.public.symmetric(),
+                Rc::SYMMETRIC,
+            )?;
         }
     }
     Ok(())
@@ -94,7 +115,10 @@ pub fn schemes(public: &Public, parent: Option<&Object>) -> Result<()> {
 /// Is it an asymmetric signing scheme?
 #[must_use]
 pub fn is_signing(id: u16) -> bool {
-    matches!(id, alg::RSASSA | alg::RSAPSS | alg::ECDSA | alg::ECDAA | alg::ECSCHNORR)
+    matches!(
+        id,
+        alg::RSASSA | alg::RSAPSS | alg::ECDSA | alg::ECDAA | alg::ECSCHNORR
+    )
 }
 
 /// Attributes of an object to be created with `size` bytes of data from the caller.
@@ -134,7 +158,10 @@ pub fn keys(
     let in_sensitive = |rc: Rc| rc.parameter(blame_sensitive);
     if let Some(sensitive) = sensitive {
         ensure(sensitive.kind == public.kind(), in_sensitive(Rc::TYPE))?;
-        ensure(sensitive.auth.len() <= digest || digest == 0, in_sensitive(Rc::SIZE))?;
+        ensure(
+            sensitive.auth.len() <= digest || digest == 0,
+            in_sensitive(Rc::SIZE),
+        )?;
     }
     match &public.parameters {
         Parameters::Rsa { bits, .. } => {
@@ -145,25 +172,44 @@ pub fn keys(
             let exponent = public.exponent();
             ensure(exponent > 0xFFFF && exponent % 2 == 1, in_public(Rc::VALUE))?;
             if let Some(sensitive) = sensitive {
-                ensure(sensitive.secret.len() * 2 == size, in_sensitive(Rc::KEY_SIZE))?;
-                let key = RsaPrivate { n: modulus, e: public.exponent(), p: &sensitive.secret };
-                context.crypto.rsa_check(&key).map_err(|error| in_sensitive(crypto_rc(error)))?;
+                ensure(
+                    sensitive.secret.len() * 2 == size,
+                    in_sensitive(Rc::KEY_SIZE),
+                )?;
+                let key = RsaPrivate {
+                    n: modulus,
+                    e: public.exponent(),
+                    p: &sensitive.secret,
+                };
+                context
+                    .crypto
+                    .rsa_check(&key)
+                    .map_err(|error| in_sensitive(crypto_rc(error)))?;
             }
         }
         Parameters::Ecc { curve, .. } => {
             let point = public.unique.point()?;
             let whole = point.x.len() == curve.size() && point.y.len() == curve.size();
             ensure(whole, in_public(Rc::KEY))?;
-            ensure(context.crypto.ecc_on_curve(*curve, point), in_public(Rc::ECC_POINT))?;
+            ensure(
+                context.crypto.ecc_on_curve(*curve, point),
+                in_public(Rc::ECC_POINT),
+            )?;
             if let Some(sensitive) = sensitive {
                 let own = context.crypto.ecc_public(*curve, &sensitive.secret);
                 let own = own.map_err(|_| Rc::KEY_SIZE)?;
-                ensure(ct_eq(&own.x, &point.x) && ct_eq(&own.y, &point.y), Rc::BINDING)?;
+                ensure(
+                    ct_eq(&own.x, &point.x) && ct_eq(&own.y, &point.y),
+                    Rc::BINDING,
+                )?;
             }
         }
         Parameters::Symmetric(sym) => {
             if let (Some(sensitive), SymDef::Aes { bits, .. }) = (sensitive, sym) {
-                ensure(sensitive.secret.len() == usize::from(bits / 8), in_sensitive(Rc::KEY_SIZE))?;
+                ensure(
+                    sensitive.secret.len() == usize::from(bits / 8),
+                    in_sensitive(Rc::KEY_SIZE),
+                )?;
             }
             digest_binds(public, sensitive, digest, blame_public, blame_sensitive)?;
         }
@@ -181,7 +227,10 @@ pub fn keys(
         && digest != 0
     {
         let seed = sensitive.seed.len();
-        ensure((digest / 2..=digest).contains(&seed), in_sensitive(Rc::SIZE))?;
+        ensure(
+            (digest / 2..=digest).contains(&seed),
+            in_sensitive(Rc::SIZE),
+        )?;
     }
     Ok(())
 }
@@ -194,9 +243,17 @@ fn digest_binds(
     blame_public: u32,
     blame_sensitive: u32,
 ) -> Result<()> {
-    ensure(public.unique.bytes().len() == digest, Rc::KEY.parameter(blame_public))?;
-    let Some(sensitive) = sensitive.filter(|_| digest != 0) else { return Ok(()) };
-    ensure(sensitive.seed.len() == digest, Rc::KEY_SIZE.parameter(blame_sensitive))?;
+    ensure(
+        public.unique.bytes().len() == digest,
+        Rc::KEY.parameter(blame_public),
+    )?;
+    let Some(sensitive) = sensitive.filter(|_| digest != 0) else {
+        return Ok(());
+    };
+    ensure(
+        sensitive.seed.len() == digest,
+        Rc::KEY_SIZE.parameter(blame_sensitive),
+    )?;
     let own = unique_digest(public, sensitive);
     ensure(ct_eq(&own, public.unique.bytes()), Rc::BINDING)
 }

@@ -127,7 +127,12 @@ pub fn ordinary(
 ) -> Result<Object> {
     let mut rng = Random(context.environment);
     let sensitive = fill(context.crypto, &mut public, given, &mut rng)?;
-    Ok(objects::assemble(public, Some(sensitive), Some(parent), parent.hierarchy))
+    Ok(objects::assemble(
+        public,
+        Some(sensitive),
+        Some(parent),
+        parent.hierarchy,
+    ))
 }
 
 /// Makes a derived object: all of it follows from the parent's secret, label and context.
@@ -150,9 +155,17 @@ pub fn derived(
     input.sized(derive.1);
     let secret = parent.secret().ok_or(Rc::KEY)?;
     let mut rng = KdfRng::new(hash, secret, "Derived Object Creation", &input);
-    let given = SensitiveCreate { auth: given.auth.clone(), data: Bytes::default() };
+    let given = SensitiveCreate {
+        auth: given.auth.clone(),
+        data: Bytes::default(),
+    };
     let sensitive = fill(context.crypto, &mut public, &given, &mut rng)?;
-    Ok(objects::assemble(public, Some(sensitive), Some(parent), parent.hierarchy))
+    Ok(objects::assemble(
+        public,
+        Some(sensitive),
+        Some(parent),
+        parent.hierarchy,
+    ))
 }
 
 /// `TPMS_CREATION_DATA`: the circumstances of a creation.
@@ -196,5 +209,9 @@ pub fn creation_ticket(
 ) -> crate::wire::structures::Ticket {
     let tag = crate::constants::st::CREATION;
     let digest = context.proof_hmac(hierarchy, &[&tag.to_be_bytes(), name, creation_hash]);
-    crate::wire::structures::Ticket { tag, hierarchy, digest }
+    crate::wire::structures::Ticket {
+        tag,
+        hierarchy,
+        digest,
+    }
 }

@@ -20,7 +20,9 @@ use crate::{
 /// Qualified name of an object below a parent with qualified name `parent`.
 #[must_use]
 pub fn qualified_name(parent: &[u8], public: &Public) -> Vec<u8> {
-    let Some(hash) = public.name_alg else { return Vec::new() };
+    let Some(hash) = public.name_alg else {
+        return Vec::new();
+    };
     let mut name = hash.id().to_be_bytes().to_vec();
     name.extend_from_slice(&crypto::hash(hash, &[parent, &public.name()]));
     name

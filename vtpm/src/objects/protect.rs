@@ -36,7 +36,11 @@ impl<'a> Protection<'a> {
     /// `TPM_RC_TYPE` when it is none.
     pub fn of_parent(parent: &'a Object, name: &'a [u8]) -> Result<Self> {
         let sensitive = parent.sensitive.as_ref().ok_or(Rc::TYPE)?;
-        Ok(Self { seed: &sensitive.seed, with_iv: true, ..Self::by(parent, &[], name)? })
+        Ok(Self {
+            seed: &sensitive.seed,
+            with_iv: true,
+            ..Self::by(parent, &[], name)?
+        })
     }
 
     /// Protection with a seed that was encrypted to `parent`.
@@ -44,13 +48,28 @@ impl<'a> Protection<'a> {
     /// # Errors
     /// `TPM_RC_TYPE` when it is no storage key.
     pub fn by(parent: &Object, seed: &'a [u8], name: &'a [u8]) -> Result<Self> {
-        let SymDef::Aes { bits, .. } = parent.public.symmetric() else { return Err(Rc::TYPE) };
+        let SymDef::Aes { bits, .. } = parent.public.symmetric() else {
+            return Err(Rc::TYPE);
+        };
         let hash = parent.public.name_alg.ok_or(Rc::TYPE)?;
-        Ok(Self { hash, bits, seed, name, with_iv: false })
+        Ok(Self {
+            hash,
+            bits,
+            seed,
+            name,
+            with_iv: false,
+        })
     }
 
     fn cipher_key(&self) -> Bytes {
-        crypto::kdfa(self.hash, self.seed, "STORAGE", self.name, &[], u32::from(self.bits))
+        crypto::kdfa(
+            self.hash,
+            self.seed,
+            "STORAGE",
+            self.name,
+            &[],
+            u32::from(self.bits),
+        )
     }
 
     fn integrity(&self, protected: &[u8]) -> Vec<u8> {
@@ -67,7 +86,10 @@ impl<'a> Protection<'a> {
         let mut protected = Vec::new();
         let mut iv = [0; BLOCK];
         if self.with_iv {
-            context.environment.random(&mut iv).map_err(|_| Rc::FAILURE)?;
+            context
+                .environment
+                .random(&mut iv)
+                .map_err(|_| Rc::FAILURE)?;
             protected.sized(&iv);
         }
         cfb(context.crypto, &self.cipher_key(), true, &mut iv, data)?;
@@ -97,8 +119,16 @@ impl<'a> Protection<'a> {
     }
 }
 
-fn cfb(crypto: &dyn Crypto, key: &[u8], encrypt: bool, iv: &mut [u8], data: &mut [u8]) -> Result<()> {
-    crypto.aes(key, CipherMode::Cfb, encrypt, iv, data).map_err(|_| Rc::FAILURE)
+fn cfb(
+    crypto: &dyn Crypto,
+    key: &[u8],
+    encrypt: bool,
+    iv: &mut [u8],
+    data: &mut [u8],
+) -> Result<()> {
+    crypto
+        .aes(key, CipherMode::Cfb, encrypt, iv, data)
+        .map_err(|_| Rc::FAILURE)
 }
 
 /// The sensitive area in a `TPM2B`, its authorization value padded with zeros to the size of
@@ -109,7 +139,9 @@ fn sized_sensitive(sensitive: &Sensitive, hash: Option<HashAlg>) -> Bytes {
         && padded.auth.len() < hash.size()
     {
         let mut auth = Bytes::new(alloc::vec![0; hash.size()]);
-        auth.iter_mut().zip(sensitive.auth.iter()).for_each(|(to, from)| *to = *from);
+        auth.iter_mut()
+            .zip(sensitive.auth.iter())
+            .for_each(|(to, from)| *to = *from);
         padded.auth = auth;
     }
     let mut data = Bytes::new(Vec::with_capacity(1024));
@@ -202,6 +234,9 @@ pub fn from_duplicate(
     let mut reader = Reader::new(&data);
     let integrity = reader.sized(limit::DIGEST).map_err(|_| Rc::SIZE)?;
     let rest = reader.left();
-    ensure(ct_eq(integrity, &crypto::hash(hash, &[rest, name])), Rc::INTEGRITY)?;
+    ensure(
+        ct_eq(integrity, &crypto::hash(hash, &[rest, name])),
+        Rc::INTEGRITY,
+    )?;
     read_sensitive(rest)
 }

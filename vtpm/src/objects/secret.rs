@@ -8,10 +8,7 @@ use crate::{
     crypto::{self, Bytes, Point, RsaPadding, RsaPrivate, RsaPublic},
     rc::{Rc, Result, ensure},
     state::object::Object,
-    wire::{
-        Marshal, Reader, Unmarshal,
-        public::Parameters,
-    },
+    wire::{Marshal, Reader, Unmarshal, public::Parameters},
 };
 
 /// Longest encrypted secret: an RSA-3072 ciphertext.
@@ -32,9 +29,15 @@ pub fn encrypt(context: &mut Context<'_>, key: &Object, label: &str) -> Result<(
     match &key.public.parameters {
         Parameters::Rsa { .. } => {
             let secret = context.random(hash.size())?;
-            let public = RsaPublic { n: key.public.unique.bytes(), e: key.public.exponent() };
+            let public = RsaPublic {
+                n: key.public.unique.bytes(),
+                e: key.public.exponent(),
+            };
             let label = label_bytes(label);
-            let padding = RsaPadding::Oaep { hash, label: &label };
+            let padding = RsaPadding::Oaep {
+                hash,
+                label: &label,
+            };
             let sent = context
                 .crypto
                 .rsa_encrypt(&public, padding, &secret, &mut Random(context.environment))
@@ -47,10 +50,16 @@ pub fn encrypt(context: &mut Context<'_>, key: &Object, label: &str) -> Result<(
                 .crypto
                 .ecc_generate(*curve, &mut Random(context.environment))
                 .map_err(crypto_rc)?;
-            let z = context.crypto.ecc_multiply(*curve, &d, public).map_err(|_| Rc::ECC_POINT)?;
+            let z = context
+                .crypto
+                .ecc_multiply(*curve, &d, public)
+                .map_err(|_| Rc::ECC_POINT)?;
             let bits = hash.size() as u32 * 8;
             let x = padded(&public.x, curve.size());
-            Ok((crypto::kdfe(hash, &z.x, label, &ephemeral.x, &x, bits), ephemeral.to_bytes()))
+            Ok((
+                crypto::kdfe(hash, &z.x, label, &ephemeral.x, &x, bits),
+                ephemeral.to_bytes(),
+            ))
         }
         _ => Err(Rc::KEY),
     }
@@ -77,9 +86,16 @@ pub fn decrypt(context: &mut Context<'_>, key: &Object, label: &str, sent: &[u8]
         Parameters::Rsa { .. } => {
             let modulus = key.public.unique.bytes();
             ensure(sent.len() == modulus.len(), Rc::SIZE)?;
-            let private = RsaPrivate { n: modulus, e: key.public.exponent(), p: secret };
+            let private = RsaPrivate {
+                n: modulus,
+                e: key.public.exponent(),
+                p: secret,
+            };
             let label = label_bytes(label);
-            let padding = RsaPadding::Oaep { hash, label: &label };
+            let padding = RsaPadding::Oaep {
+                hash,
+                label: &label,
+            };
             let plain = context
                 .crypto
                 .rsa_decrypt(&private, padding, sent, &mut Random(context.environment))
@@ -92,7 +108,10 @@ pub fn decrypt(context: &mut Context<'_>, key: &Object, label: &str, sent: &[u8]
             let point = Point::unmarshal(&mut reader)?;
             ensure(reader.left().is_empty(), Rc::SIZE)?;
             ensure(context.crypto.ecc_on_curve(*curve, &point), Rc::ECC_POINT)?;
-            let z = context.crypto.ecc_multiply(*curve, secret, &point).map_err(|_| Rc::ECC_POINT)?;
+            let z = context
+                .crypto
+                .ecc_multiply(*curve, secret, &point)
+                .map_err(|_| Rc::ECC_POINT)?;
             let own = key.public.unique.point()?;
             let bits = hash.size() as u32 * 8;
             let (u, v) = (padded(&point.x, curve.size()), padded(&own.x, curve.size()));

@@ -116,7 +116,11 @@ impl<T: Encode> Encode for Option<T> {
         }
     }
     fn decode(reader: &mut Reader<'_>) -> Option<Self> {
-        if bool::decode(reader)? { Some(Some(T::decode(reader)?)) } else { Some(None) }
+        if bool::decode(reader)? {
+            Some(Some(T::decode(reader)?))
+        } else {
+            Some(None)
+        }
     }
 }
 

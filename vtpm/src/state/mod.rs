@@ -216,7 +216,13 @@ impl Shutdown {
 
 impl Default for Da {
     fn default() -> Self {
-        Self { failed: 0, max: 3, recovery: 1000, lockout_recovery: 1000, lockout_enabled: true }
+        Self {
+            failed: 0,
+            max: 3,
+            recovery: 1000,
+            lockout_recovery: 1000,
+            lockout_enabled: true,
+        }
     }
 }
 

@@ -75,18 +75,32 @@ impl EventState {
     /// Hashes of nothing.
     #[must_use]
     pub fn new() -> Self {
-        Self { states: List(HashAlg::ALL.iter().map(|hash| HashState::new(*hash)).collect()) }
+        Self {
+            states: List(
+                HashAlg::ALL
+                    .iter()
+                    .map(|hash| HashState::new(*hash))
+                    .collect(),
+            ),
+        }
     }
 
     /// Hashes more.
     pub fn update(&mut self, data: &[u8]) {
-        self.states.0.iter_mut().for_each(|state| state.update(data));
+        self.states
+            .0
+            .iter_mut()
+            .for_each(|state| state.update(data));
     }
 
     /// The digests.
     #[must_use]
     pub fn finish(self) -> Vec<(HashAlg, Vec<u8>)> {
-        self.states.0.into_iter().map(|state| (state.alg(), state.finish())).collect()
+        self.states
+            .0
+            .into_iter()
+            .map(|state| (state.alg(), state.finish()))
+            .collect()
     }
 }
 
@@ -99,7 +113,8 @@ impl Default for EventState {
 impl HashSequence {
     /// Hashes more.
     pub fn update(&mut self, data: &[u8]) {
-        self.safe.get_or_insert(data.len() >= 4 && !is_generated(data));
+        self.safe
+            .get_or_insert(data.len() >= 4 && !is_generated(data));
         self.state.update(data);
     }
 
@@ -207,7 +222,10 @@ impl Object {
     /// Does its key sign with RSA or ECC?
     #[must_use]
     pub fn is_asymmetric(&self) -> bool {
-        matches!(self.public.parameters, Parameters::Rsa { .. } | Parameters::Ecc { .. })
+        matches!(
+            self.public.parameters,
+            Parameters::Rsa { .. } | Parameters::Ecc { .. }
+        )
     }
 }
 

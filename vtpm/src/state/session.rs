@@ -101,7 +101,11 @@ impl Session {
 
     /// Forgets all the policy commands recorded, as a new nonce does.
     pub fn restart_policy(&mut self, now_ms: u64, epoch: u32) {
-        self.policy = Policy { start_ms: now_ms, epoch, ..Policy::default() };
+        self.policy = Policy {
+            start_ms: now_ms,
+            epoch,
+            ..Policy::default()
+        };
         self.digest = alloc::vec![0; self.hash.size()];
     }
 }

@@ -53,7 +53,10 @@ impl SymDef {
     /// AES in CFB mode, as parents and sessions use it.
     #[must_use]
     pub const fn aes_cfb(bits: u16) -> Self {
-        Self::Aes { bits, mode: alg::CFB }
+        Self::Aes {
+            bits,
+            mode: alg::CFB,
+        }
     }
 
     fn aes(reader: &mut Reader<'_>) -> Result<Self> {
@@ -177,7 +180,11 @@ impl Scheme {
 
     /// `TPMT_RSA_SCHEME+`
     pub fn rsa(reader: &mut Reader<'_>) -> Result<Self> {
-        Self::of(reader, &[alg::RSASSA, alg::RSAPSS, alg::RSAES, alg::OAEP, alg::NULL], Rc::VALUE)
+        Self::of(
+            reader,
+            &[alg::RSASSA, alg::RSAPSS, alg::RSAES, alg::OAEP, alg::NULL],
+            Rc::VALUE,
+        )
     }
 
     /// `TPMT_RSA_DECRYPT+`
@@ -220,7 +227,13 @@ impl Scheme {
     pub fn kdf(reader: &mut Reader<'_>) -> Result<Self> {
         Self::of(
             reader,
-            &[alg::MGF1, alg::KDF1_SP800_56A, alg::KDF2, alg::KDF1_SP800_108, alg::NULL],
+            &[
+                alg::MGF1,
+                alg::KDF1_SP800_56A,
+                alg::KDF2,
+                alg::KDF1_SP800_108,
+                alg::NULL,
+            ],
             Rc::KDF,
         )
     }

@@ -100,7 +100,11 @@ impl<'a> Reader<'a> {
         }
         let before = self.left.len();
         let value = parse(self)?;
-        if before - self.left.len() == size { Ok(value) } else { Err(Rc::SIZE) }
+        if before - self.left.len() == size {
+            Ok(value)
+        } else {
+            Err(Rc::SIZE)
+        }
     }
 }
 

@@ -82,13 +82,23 @@ impl Parameters {
         match self {
             Self::KeyedHash(scheme) => out.put(scheme),
             Self::Symmetric(sym) => out.put(sym),
-            Self::Rsa { symmetric, scheme, bits, exponent } => {
+            Self::Rsa {
+                symmetric,
+                scheme,
+                bits,
+                exponent,
+            } => {
                 out.put(symmetric);
                 out.put(scheme);
                 out.put(bits);
                 out.put(exponent);
             }
-            Self::Ecc { symmetric, scheme, curve, kdf } => {
+            Self::Ecc {
+                symmetric,
+                scheme,
+                curve,
+                kdf,
+            } => {
                 out.put(symmetric);
                 out.put(scheme);
                 out.put(&curve.id());
@@ -156,7 +166,10 @@ impl Marshal for Unique {
 /// `TPMS_ECC_POINT`
 impl Unmarshal for Point {
     fn unmarshal(reader: &mut Reader<'_>) -> Result<Self> {
-        Ok(Self { x: reader.sized_vec(limit::ECC_KEY)?, y: reader.sized_vec(limit::ECC_KEY)? })
+        Ok(Self {
+            x: reader.sized_vec(limit::ECC_KEY)?,
+            y: reader.sized_vec(limit::ECC_KEY)?,
+        })
     }
 }
 
@@ -203,7 +216,13 @@ impl Public {
             Parameters::Rsa { .. } => Unique::Bytes(reader.sized_vec(limit::RSA_KEY)?),
             _ => Unique::Bytes(reader.sized_vec(limit::DIGEST)?),
         };
-        Ok(Self { name_alg, attributes, policy, parameters, unique })
+        Ok(Self {
+            name_alg,
+            attributes,
+            policy,
+            parameters,
+            unique,
+        })
     }
 
     /// A template for derivation: `unique` is then `TPMS_DERIVE` (label and context), which
@@ -212,14 +231,29 @@ impl Public {
         let (name_alg, attributes, policy, parameters) = Self::head(reader, false)?;
         let derive = Derive::unmarshal(reader)?;
         let unique = match parameters {
-            Parameters::Ecc { .. } => Unique::Point(Point { x: Vec::new(), y: Vec::new() }),
+            Parameters::Ecc { .. } => Unique::Point(Point {
+                x: Vec::new(),
+                y: Vec::new(),
+            }),
             _ => Unique::Bytes(Vec::new()),
         };
-        Ok((Self { name_alg, attributes, policy, parameters, unique }, derive))
+        Ok((
+            Self {
+                name_alg,
+                attributes,
+                policy,
+                parameters,
+                unique,
+            },
+            derive,
+        ))
     }
 
     #[allow(clippy::type_complexity)]
-    fn head(reader: &mut Reader<'_>, null: bool) -> Result<(Option<HashAlg>, u32, Vec<u8>, Parameters)> {
+    fn head(
+        reader: &mut Reader<'_>,
+        null: bool,
+    ) -> Result<(Option<HashAlg>, u32, Vec<u8>, Parameters)> {
         let id = reader.u16()?;
         if !matches!(id, alg::KEYEDHASH | alg::SYMCIPHER | alg::RSA | alg::ECC) {
             return Err(Rc::TYPE);
@@ -241,7 +275,9 @@ impl Public {
     /// name algorithm (Part 1, 16).
     #[must_use]
     pub fn name(&self) -> Vec<u8> {
-        let Some(hash) = self.name_alg else { return Vec::new() };
+        let Some(hash) = self.name_alg else {
+            return Vec::new();
+        };
         let mut name = hash.id().to_be_bytes().to_vec();
         name.extend_from_slice(&crypto::hash(hash, &[&self.to_bytes()]));
         name
@@ -306,7 +342,10 @@ pub struct Derive {
 
 impl Unmarshal for Derive {
     fn unmarshal(reader: &mut Reader<'_>) -> Result<Self> {
-        Ok(Self { label: reader.sized_vec(limit::LABEL)?, context: reader.sized_vec(limit::LABEL)? })
+        Ok(Self {
+            label: reader.sized_vec(limit::LABEL)?,
+            context: reader.sized_vec(limit::LABEL)?,
+        })
     }
 }
 
@@ -336,7 +375,12 @@ impl Unmarshal for Sensitive {
         let auth = reader.sized_secret(limit::DIGEST)?;
         let seed = reader.sized_secret(limit::DIGEST)?;
         let secret = reader.sized_secret(max)?;
-        Ok(Self { kind, auth, seed, secret })
+        Ok(Self {
+            kind,
+            auth,
+            seed,
+            secret,
+        })
     }
 }
 

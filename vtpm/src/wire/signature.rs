@@ -59,7 +59,9 @@ impl Signature {
     pub fn hash(&self) -> Option<HashAlg> {
         match self {
             Self::Null => None,
-            Self::Rsa { hash, .. } | Self::Ecc { hash, .. } | Self::Hmac { hash, .. } => Some(*hash),
+            Self::Rsa { hash, .. } | Self::Ecc { hash, .. } | Self::Hmac { hash, .. } => {
+                Some(*hash)
+            }
         }
     }
 }
@@ -81,7 +83,10 @@ impl Unmarshal for Signature {
             }),
             alg::HMAC => {
                 let hash = algorithms::hash(reader)?;
-                Ok(Self::Hmac { hash, value: reader.take(hash.size())?.to_vec() })
+                Ok(Self::Hmac {
+                    hash,
+                    value: reader.take(hash.size())?.to_vec(),
+                })
             }
             _ => Err(Rc::SCHEME),
         }

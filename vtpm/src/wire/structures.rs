@@ -33,7 +33,10 @@ impl Unmarshal for PcrSelection {
             return Err(Rc::VALUE);
         }
         let bits = reader.take(limit::PCR_SELECT)?;
-        let pcrs = bits.iter().rev().fold(0, |all, byte| all << 8 | u32::from(*byte));
+        let pcrs = bits
+            .iter()
+            .rev()
+            .fold(0, |all, byte| all << 8 | u32::from(*byte));
         Ok(Self { hash, pcrs })
     }
 }
@@ -42,7 +45,12 @@ impl Marshal for PcrSelection {
     fn marshal(&self, out: &mut Vec<u8>) {
         out.put(&self.hash.id());
         out.put(&(limit::PCR_SELECT as u8));
-        out.raw(self.pcrs.to_le_bytes().get(..limit::PCR_SELECT).unwrap_or_default());
+        out.raw(
+            self.pcrs
+                .to_le_bytes()
+                .get(..limit::PCR_SELECT)
+                .unwrap_or_default(),
+        );
     }
 }
 
@@ -56,7 +64,10 @@ impl Unmarshal for PcrSelections {
         if count > limit::BANKS {
             return Err(Rc::SIZE);
         }
-        (0..count).map(|_| PcrSelection::unmarshal(reader)).collect::<Result<_>>().map(Self)
+        (0..count)
+            .map(|_| PcrSelection::unmarshal(reader))
+            .collect::<Result<_>>()
+            .map(Self)
     }
 }
 
@@ -92,7 +103,9 @@ pub fn digests(reader: &mut Reader<'_>, min: usize) -> Result<Vec<Vec<u8>>> {
     if count < min || count > limit::POLICY_OR {
         return Err(Rc::SIZE);
     }
-    (0..count).map(|_| reader.sized_vec(limit::DIGEST)).collect()
+    (0..count)
+        .map(|_| reader.sized_vec(limit::DIGEST))
+        .collect()
 }
 
 /// `TPML_CC`: at most as many as a capability buffer holds.
@@ -166,7 +179,13 @@ impl Unmarshal for NvPublic {
         if usize::from(size) > limit::NV_INDEX {
             return Err(Rc::SIZE);
         }
-        Ok(Self { index, name_alg, attributes, policy, size })
+        Ok(Self {
+            index,
+            name_alg,
+            attributes,
+            policy,
+            size,
+        })
     }
 }
 
@@ -217,7 +236,11 @@ impl Ticket {
     /// The null ticket of `tag`.
     #[must_use]
     pub fn null(tag: u16) -> Self {
-        Self { tag, hierarchy: rh::NULL, digest: Vec::new() }
+        Self {
+            tag,
+            hierarchy: rh::NULL,
+            digest: Vec::new(),
+        }
     }
 
     /// A ticket with one of `tags`, else `TPM_RC_TAG`.
@@ -227,7 +250,11 @@ impl Ticket {
             return Err(Rc::TAG);
         }
         let hierarchy = hierarchy_or_null(reader)?;
-        Ok(Self { tag, hierarchy, digest: reader.sized_vec(limit::DIGEST)? })
+        Ok(Self {
+            tag,
+            hierarchy,
+            digest: reader.sized_vec(limit::DIGEST)?,
+        })
     }
 
     /// `TPMT_TK_CREATION`
@@ -291,7 +318,12 @@ impl Unmarshal for SavedContext {
             return Err(Rc::VALUE);
         }
         let hierarchy = hierarchy_or_null(reader)?;
-        Ok(Self { sequence, handle, hierarchy, blob: reader.sized_vec(limit::CONTEXT)? })
+        Ok(Self {
+            sequence,
+            handle,
+            hierarchy,
+            blob: reader.sized_vec(limit::CONTEXT)?,
+        })
     }
 }
 
