@@ -27,29 +27,29 @@ pub mod commands;
 mod commit;
 pub mod constants;
 mod context;
+pub mod crypto;
 mod da;
 pub mod dispatch;
 mod entity;
+pub mod environment;
 mod manufacture;
 mod nv;
 mod objects;
 mod params;
 mod pcr;
 mod policy;
+pub mod rc;
 pub mod records;
 mod saved;
+#[cfg(feature = "server")]
+pub mod server;
 mod sessions;
 mod signing;
 pub mod state;
+pub mod storage;
 pub mod table;
+mod tpm;
 pub mod wire;
 mod x509;
-pub mod crypto;
-pub mod environment;
-pub mod rc;
-#[cfg(feature = "server")]
-pub mod server;
-pub mod storage;
-mod tpm;
 
 pub use tpm::{Origin, PowerOnError, Tpm};

@@ -164,7 +164,10 @@ fn the_control_channel_answers_as_documented() {
     let given = u32::from_be_bytes(capabilities[4..].try_into().unwrap());
     assert_eq!(given & needed, needed);
     let sizes = server.ask(&[0, 0, 0, 0x11, 0, 0, 0x10, 0], 16);
-    assert_eq!(sizes, [0u32, 4096, 4096, 4096].map(u32::to_be_bytes).concat());
+    assert_eq!(
+        sizes,
+        [0u32, 4096, 4096, 4096].map(u32::to_be_bytes).concat()
+    );
     assert_eq!(server.ask(&[0, 0, 0, 2, 0, 0, 0, 0], 4), [0; 4]);
     assert_eq!(server.ask(&[0, 0, 0, 4], 8), [0; 8]);
     assert_eq!(server.ask(&[0, 0, 0, 6], 4), [0; 4]);

@@ -18,7 +18,12 @@ type Reason = (u32, Option<u32>, Option<u32>, &'static str);
 /// The list; Documentation/VTPM.md repeats it with the clauses of the specification.
 pub const EXPLAINED: &[Reason] = &[
     // Part 3, 10.3: the list is of tests that are still to be done; here none ever is.
-    (0x142, Some(0), Some(0), "IncrementalSelfTest: nothing is left to test"),
+    (
+        0x142,
+        Some(0),
+        Some(0),
+        "IncrementalSelfTest: nothing is left to test",
+    ),
 ];
 
 pub fn compare(step: &Step, exchange: &Exchange) -> Difference {

@@ -41,7 +41,7 @@ pub fn crypt(
     let block = if mode == alg::ECB { 0 } else { 16 };
     ensure(iv.len() == block, Rc::SIZE).p(blame.1)?;
     if matches!(mode, alg::CBC | alg::ECB) {
-        ensure(data.len() % 16 == 0, Rc::SIZE).p(if blame.0 == 3 { 1 } else { 4 })?;
+        ensure(data.len().is_multiple_of(16), Rc::SIZE).p(if blame.0 == 3 { 1 } else { 4 })?;
     }
     let secret = &objects::sensitive(&key)?.secret;
     context

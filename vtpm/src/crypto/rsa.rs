@@ -136,7 +136,7 @@ impl Key {
         let difference = Zeroizing::new(m_p - residue(&m_q, &self.p));
         let h = Zeroizing::new((&*difference * &*self.q_inverse).retrieve());
         let product = Zeroizing::new(h.concatenating_mul(self.q.modulus().as_ref()));
-        let sum = Zeroizing::new(product.wrapping_add(&(&*m_q).resize(bits(self.n.size))));
+        let sum = Zeroizing::new(product.wrapping_add((&*m_q).resize(bits(self.n.size))));
         let result = Zeroizing::new(&self.n.form(&sum) * &*unblind);
         if self.n.public(&result).retrieve() != input.retrieve() {
             return Err(CryptoError::Internal);
@@ -197,9 +197,9 @@ fn residue(number: &BoxedUint, params: &BoxedMontyParams) -> BoxedMontyForm {
 /// whole, which needs arithmetic on numbers of the size of e only.
 fn exponent(prime: &BoxedUint, e: u32) -> Result<Secret> {
     let less_one =
-        Zeroizing::new(prime.wrapping_sub(&BoxedUint::one_with_precision(prime.bits_precision())));
+        Zeroizing::new(prime.wrapping_sub(BoxedUint::one_with_precision(prime.bits_precision())));
     let divisor: NonZero<Limb> = Option::from(Limb::from(e).to_nz()).ok_or(CryptoError::Value)?;
-    let rest = less_one.rem_limb(divisor).0 as u64;
+    let rest = less_one.rem_limb(divisor).0;
     if rest == 0 {
         return Err(CryptoError::Key);
     }
@@ -215,9 +215,8 @@ fn exponent(prime: &BoxedUint, e: u32) -> Result<Secret> {
     }
     let k = BoxedUint::from(e - inverse);
     let scaled = Zeroizing::new(less_one.concatenating_mul(&k));
-    let sum = Zeroizing::new(
-        scaled.wrapping_add(&BoxedUint::one_with_precision(scaled.bits_precision())),
-    );
+    let sum =
+        Zeroizing::new(scaled.wrapping_add(BoxedUint::one_with_precision(scaled.bits_precision())));
     let (quotient, rest) = sum.div_rem_limb(divisor);
     let quotient = Zeroizing::new(quotient);
     if rest != Limb::ZERO {

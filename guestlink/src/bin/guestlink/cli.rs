@@ -202,7 +202,9 @@ impl Value {
     /// The bytes.
     pub fn bytes(&self) -> anyhow::Result<Vec<u8>> {
         Ok(match (&self.hex, &self.text, &self.file) {
-            (Some(digits), _, _) => hex::decode(digits).map_err(|error| anyhow::anyhow!("--hex: {error}"))?,
+            (Some(digits), _, _) => {
+                hex::decode(digits).map_err(|error| anyhow::anyhow!("--hex: {error}"))?
+            }
             (_, Some(text), _) => text.clone().into_bytes(),
             (_, _, Some(path)) => read(path)?,
             _ => Vec::new(),
