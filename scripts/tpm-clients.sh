@@ -133,7 +133,8 @@ if command -v systemd-cryptenroll >/dev/null && command -v cryptsetup >/dev/null
     truncate -s 32M disk.img
     printf password >password
     cryptsetup -q luksFormat --pbkdf pbkdf2 --pbkdf-force-iterations 1000 disk.img password
-    PASSWORD=password systemd-cryptenroll "--tpm2-device=$TPM2TOOLS_TCTI" --tpm2-pcrs=0+7 disk.img >/dev/null
+    PASSWORD=password systemd-cryptenroll "--tpm2-device=$TPM2TOOLS_TCTI" --tpm2-pcrs=0+7 disk.img >enroll.log 2>&1 ||
+        { cat enroll.log >&2; exit 1; }
     ok "systemd-cryptenroll"
 fi
 tpm2_clear -c p
