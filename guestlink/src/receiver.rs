@@ -138,8 +138,11 @@ mod tests {
         out
     }
 
+    /// A frame's number, and its body unless it was damaged.
+    type Received = (u32, Option<Vec<u8>>);
+
     /// Everything a receiver makes of `line`, fed in pieces of `piece` bytes.
-    fn received(line: &[u8], piece: usize) -> (Vec<(u32, Option<Vec<u8>>)>, u64) {
+    fn received(line: &[u8], piece: usize) -> (Vec<Received>, u64) {
         let mut receiver = Receiver::new().unwrap();
         let mut events = Vec::new();
         for mut input in line.chunks(piece) {

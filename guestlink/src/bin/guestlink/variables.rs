@@ -59,7 +59,7 @@ impl Communicate for Link {
 }
 
 /// Sends a function of the variable protocol; its own fields are replaced by the reply's.
-fn function(service: &mut impl Communicate, number: u64, fields: &mut Vec<u8>) -> Result<Status> {
+fn function(service: &mut impl Communicate, number: u64, fields: &mut [u8]) -> Result<Status> {
     let length = FUNCTION + fields.len();
     ensure!(
         HEADER + length <= MAX_BUFFER,
