@@ -3,14 +3,17 @@
 use alloc::vec::Vec;
 
 use crate::{
+    auth,
+    constants::nva,
     context::Context,
-    crypto,
+    crypto::{self, ct_eq},
     rc::{Rc, Result, ensure},
     state::{
         State,
         session::{Binding, Session},
     },
-    wire::{Put, structures::Ticket},
+    table::{self, Command, Role},
+    wire::{Put, Reader, structures::Ticket},
 };
 
 /// Timeouts with this bit set end with a TPM Reset, too.
@@ -156,6 +159,87 @@ pub fn verified_ticket(
         hierarchy,
         digest,
     }
+}
+
+/// Does the policy session satisfy the policy of the entity for this command (Part 1, 19.7)?
+///
+/// # Errors
+/// `TPM_RC_POLICY_FAIL`, `TPM_RC_POLICY_CC`, `TPM_RC_PCR_CHANGED`, `TPM_RC_EXPIRED`,
+/// `TPM_RC_LOCALITY`, `TPM_RC_PP`, `TPM_RC_MODE`
+pub fn satisfied(
+    context: &Context<'_>,
+    command: &Command,
+    params: &[u8],
+    session: &Session,
+    entity: u32,
+    role: Role,
+) -> Result<()> {
+    let state: &State = context.state;
+    let policy = &session.policy;
+    if command.code == table::CC_POLICY_SECRET {
+        ensure(policy.password || policy.auth_value, Rc::MODE)?;
+    }
+    if let Some(counter) = policy.pcr_counter {
+        ensure(counter == state.reset.pcr_counter, Rc::PCR_CHANGED)?;
+    }
+    let (alg, digest) = state.policy_of(entity);
+    ensure(
+        ct_eq(&digest, &session.digest) && alg == Some(session.hash),
+        Rc::POLICY_FAIL,
+    )?;
+    if policy.timeout_ms != 0 {
+        let expired = policy.timeout_ms < state.ram.time_ms || policy.epoch != state.ram.time_epoch;
+        ensure(!expired, Rc::EXPIRED)?;
+    }
+    if policy.command != 0 {
+        ensure(policy.command == command.code, Rc::POLICY_CC)?;
+    } else {
+        ensure(!matches!(role, Role::Admin | Role::Dup), Rc::POLICY_FAIL)?;
+    }
+    if policy.locality != 0 {
+        let allowed = if policy.locality < 32 {
+            context.locality < 5 && policy.locality >> context.locality & 1 != 0
+        } else {
+            policy.locality == context.locality
+        };
+        ensure(allowed, Rc::LOCALITY)?;
+    }
+    ensure(!policy.presence, Rc::PP)?;
+    let bound = match policy.binding {
+        Binding::NONE => true,
+        Binding::COMMAND => ct_eq(
+            &policy.bound,
+            &auth::cp_hash(context, command.code, params, session.hash),
+        ),
+        Binding::NAMES => {
+            let names = auth::names(context, command.code);
+            ct_eq(&policy.bound, &crypto::hash(session.hash, &[&names]))
+        }
+        _ => template(command, params)
+            .is_some_and(|template| ct_eq(&policy.bound, &crypto::hash(session.hash, &[template]))),
+    };
+    ensure(bound, Rc::POLICY_FAIL)?;
+    if policy.check_nv {
+        let index = state.nv_index(entity).ok_or(Rc::POLICY_FAIL)?;
+        ensure(
+            index.public.has(nva::WRITTEN) == policy.nv_written,
+            Rc::POLICY_FAIL,
+        )?;
+    }
+    Ok(())
+}
+
+/// The template among the parameters of a command that makes an object.
+fn template<'a>(command: &Command, params: &'a [u8]) -> Option<&'a [u8]> {
+    if !matches!(
+        command.code,
+        table::CC_CREATE | table::CC_CREATE_PRIMARY | table::CC_CREATE_LOADED
+    ) {
+        return None;
+    }
+    let mut reader = Reader::new(params);
+    reader.sized(usize::from(u16::MAX)).ok()?;
+    reader.sized(usize::from(u16::MAX)).ok()
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
         handle,
         Bytes::new(new.to_be_bytes().to_vec()),
     );
-    if index.is_orderly() && (first || new % nv::ORDERLY_STEP == 0) {
+    if index.is_orderly() && (first || new.is_multiple_of(nv::ORDERLY_STEP)) {
         context.state.flush_nv(handle);
     }
     Ok(())
