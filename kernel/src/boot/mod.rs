@@ -116,6 +116,10 @@ fn boot(info: &'static BootInfo, platform: &'static dyn Platform) -> Result<(), 
         storage.volume.as_deref().map(|volume| volume as _),
     )?;
     #[cfg(any(feature = "guestlink", feature = "vtpm", feature = "uefivars"))]
+    #[cfg_attr(
+        not(feature = "guestlink"),
+        expect(unused_variables, reason = "no guest is started yet")
+    )]
     let services = services::start(&machine, &storage)?;
     report_use(&machine);
     #[cfg(feature = "guestlink")]
