@@ -32,7 +32,7 @@ pub struct Args {
     #[arg(short, long, value_enum)]
     pub protocol: Protocol,
 
-    /// URL of the attestation server, for instance http://127.0.0.1:8080 or https://kbs.example.org.
+    /// URL of the attestation server, for instance `http://127.0.0.1:8080` or `https://kbs.example.org`.
     #[arg(short, long, value_name = "URL")]
     pub url: String,
 

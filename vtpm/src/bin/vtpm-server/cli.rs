@@ -58,7 +58,7 @@ pub struct Socket {
     /// Serve a TPM 2.0 (the only kind there is)
     #[arg(long)]
     tpm2: bool,
-    /// Data channel: [type=tcp,]port=N[,bindaddr=A][,disconnect] | type=tcp,fd=N | type=unixio,path=P | type=unixio,fd=N
+    /// Data channel: `[type=tcp,]port=N[,bindaddr=A][,disconnect]` | `type=tcp,fd=N` | `type=unixio,path=P` | `type=unixio,fd=N`
     #[arg(long)]
     server: Option<String>,
     /// Data channel on this TCP port
@@ -67,7 +67,7 @@ pub struct Socket {
     /// Data channel over this connected socket
     #[arg(short, long, conflicts_with_all = ["server", "port"])]
     fd: Option<i32>,
-    /// Control channel: type=tcp,port=N[,bindaddr=A] | type=unixio,path=P[,mode=0...] | type=unixio,fd=N | type=unixio,clientfd=N
+    /// Control channel: `type=tcp,port=N[,bindaddr=A]` | `type=unixio,path=P[,mode=0...]` | `type=unixio,fd=N` | `type=unixio,clientfd=N`
     #[arg(long)]
     ctrl: Option<String>,
     /// Where the state is: dir=D or backend-uri=dir://D; the environment variable TPM_PATH otherwise
@@ -79,7 +79,7 @@ pub struct Socket {
     /// reject-locality-4, allow-set-locality
     #[arg(long)]
     locality: Option<String>,
-    /// file=F[,level=N][,truncate] ('-' for none) or fd=N
+    /// `file=F[,level=N][,truncate]` ('-' for none) or `fd=N`
     #[arg(long)]
     pub log: Option<String>,
     /// file=F
