@@ -41,7 +41,7 @@ REMAP = --remap-path-prefix=$(CURDIR)=/svsm \
   --remap-path-prefix=$$($(RUST))/lib/rustlib/src/rust=/rust
 METAL_ENV = CARGO_TARGET_DIR=$(METAL_DIR) RUSTC_BOOTSTRAP=1 RUSTFLAGS="$(REMAP)"
 
-TOOLS := aproxy kbs-test igvmbuilder igvmmeasure guestlink
+TOOLS := aproxy kbs-test igvmbuilder igvmmeasure guestlink uefi-vars vtpm-server vtpm-state
 
 # Kernels that are for tests only: with checks of itself inside, with measurements and
 # workloads, and with services that the host can call. Each has the feature of its name,
@@ -100,12 +100,14 @@ $(TEST_IMAGES:%=%-image): %-image: tools
 
 tools: setup
 	$(say) BUILD 'host tools ($(PROFILE))'
-	$(CARGO) build $(CARGO_FLAGS) -p aproxy -p kbs-test -p igvmbuilder -p guestlink --bins
+	$(CARGO) build $(CARGO_FLAGS) -p aproxy -p kbs-test -p igvmbuilder -p guestlink -p uefivars -p vtpm \
+	  --features vtpm/server --bins
 	mkdir -p $(BIN)
 	for tool in $(TOOLS); do \
 	  cp $(TARGET_DIR)/$(PROFILE)/$$tool $(BIN)/.$$tool.$$$$ && \
 	  mv -f $(BIN)/.$$tool.$$$$ $(BIN)/$$tool || exit 1; \
 	done
+	ln -sf vtpm-server $(BIN)/swtpm
 
 demo: all
 	scripts/demo.sh
@@ -134,7 +136,7 @@ shellcheck:
 	shellcheck scripts/*.sh .ci/run
 
 # The kernel's features are listed once, in its manifest.
-HOST_FEATURES = $(shell scripts/feature-sets.sh | tail -n 1 | sed 's:[^,]*:svsm/&:g')
+HOST_FEATURES = $(shell scripts/feature-sets.sh | tail -n 1 | sed 's:[^,]*:svsm/&:g'),vtpm/server
 
 clippy-host:
 	$(say) CLIPPY 'host'
