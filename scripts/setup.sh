@@ -65,6 +65,7 @@ wants_debian() {
     [ -e /usr/include/stdlib.h ] || need libc6-dev "headers and start files for the host tools"
     have make || need make "runs the build"
     have shellcheck || need shellcheck "checks the scripts in make test"
+    have openssl || need openssl "second opinion on signatures in make test"
     have tpm2_createprimary || need tpm2-tools "client of the vTPM in the end-to-end tests"
     compgen -G '/usr/lib/*/libtss2-tcti-swtpm.so.0' >/dev/null || need libtss2-tcti-swtpm0 "connects tpm2-tools to the vTPM"
     [ -e /etc/ssl/certs/ca-certificates.crt ] || need ca-certificates "lets cargo and pip check who they talk to"
@@ -86,6 +87,7 @@ wants_fedora() {
     have cc || need gcc "links the host tools"
     have make || need make "runs the build"
     have shellcheck || need ShellCheck "checks the scripts in make test"
+    have openssl || need openssl "second opinion on signatures in make test"
     have tpm2_createprimary || need tpm2-tools "client of the vTPM in the end-to-end tests"
     have python3 || need python3 "runs the independent check of the launch measurement"
     if [ -n "$want_fuzz" ] && ! have c++; then
