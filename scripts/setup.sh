@@ -115,8 +115,21 @@ as_root() {
     fi
 }
 
+# What is installed from elsewhere in a version that does not go together with the
+# distribution's packages, and that the distribution has too: as PACKAGE=VERSION.
+# Installing these takes the distribution's version instead of removing the package.
+conflicting() { # PACKAGE...
+    local package version
+    apt-get install -s --no-install-recommends "$@" 2>/dev/null | sed -n 's/^Remv \([^ ]*\).*/\1/p' |
+        while read -r package; do
+            version=$(apt-cache madison "$package" | cut -d'|' -f2 | tr -d ' ' | sort -V | tail -n 1)
+            [ -z "$version" ] || echo "$package=$version"
+        done
+}
+
 apt_install() { # PACKAGE...
-    local install=(env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends --no-remove "$@")
+    local install=(env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends --no-remove
+        --allow-downgrades "$@") replaced
     if [ "$(id -u)" -ne 0 ] && ! as_root true; then
         die "not root and no sudo: run this as root, then call again:
   apt-get update && apt-get install -y --no-install-recommends $*"
@@ -129,7 +142,9 @@ apt_install() { # PACKAGE...
     as_root "${install[@]}" -q </dev/null && return
     say "that failed; trying again with fresh package lists"
     as_root apt-get update -q </dev/null || die "apt-get update failed, see above"
-    as_root "${install[@]}" -q </dev/null ||
+    mapfile -t replaced < <(conflicting "$@")
+    [ ${#replaced[@]} -eq 0 ] || say "taking the distribution's version, which goes together with the rest: ${replaced[*]}"
+    as_root "${install[@]}" "${replaced[@]}" -q </dev/null ||
         die "apt-get could not install: $*. Its message is above; installing them by hand and calling again is fine."
 }
 
