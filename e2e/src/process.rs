@@ -18,22 +18,30 @@ pub struct Line {
     pub text: String,
 }
 
+/// What was said so far.
+#[derive(Default)]
+struct Said {
+    lines: Vec<Line>,
+    /// Streams that may still bring more.
+    open: usize,
+}
+
 #[derive(Default)]
 struct Output {
-    lines: Mutex<Vec<Line>>,
-    grown: Condvar,
+    said: Mutex<Said>,
+    changed: Condvar,
 }
 
 impl Output {
-    fn lock(&self) -> MutexGuard<'_, Vec<Line>> {
-        self.lines
+    fn lock(&self) -> MutexGuard<'_, Said> {
+        self.said
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    fn push(&self, line: Line) {
-        self.lock().push(line);
-        self.grown.notify_all();
+    fn change(&self, change: impl FnOnce(&mut Said)) {
+        change(&mut self.lock());
+        self.changed.notify_all();
     }
 }
 
@@ -58,6 +66,7 @@ impl Process {
             .spawn()
             .with_context(|| format!("cannot start {name}: {command:?}"))?;
         let output = Arc::new(Output::default());
+        output.lock().open = 2;
         let streams: [Option<Box<dyn Read + Send>>; 2] = [
             child.stdout.take().map(|s| Box::new(s) as _),
             child.stderr.take().map(|s| Box::new(s) as _),
@@ -80,34 +89,36 @@ impl Process {
 
     /// Everything said so far.
     pub fn lines(&self) -> Vec<Line> {
-        self.output.lock().clone()
+        self.output.lock().lines.clone()
     }
 
-    /// The first line for which `pick` gives something, now or within `limit`.
+    /// The first line for which `pick` gives something, now or within `limit`. A process
+    /// that has ended is not waited for.
     pub fn wait_for<T>(&self, limit: Duration, pick: impl Fn(&str) -> Option<T>) -> Result<T> {
         let deadline = Instant::now() + limit;
-        let mut lines = self.output.lock();
+        let mut said = self.output.lock();
         let mut seen = 0;
         loop {
-            if let Some(found) = lines[seen..].iter().find_map(|l| pick(&l.text)) {
+            if let Some(found) = said.lines[seen..].iter().find_map(|l| pick(&l.text)) {
                 return Ok(found);
             }
-            seen = lines.len();
+            seen = said.lines.len();
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                let said: Vec<_> = lines.iter().map(|l| l.text.as_str()).collect();
-                bail!(
-                    "{} did not say what was waited for within {limit:?}; it said:\n{}",
-                    self.name,
-                    said.join("\n")
-                );
-            }
-            lines = self
-                .output
-                .grown
-                .wait_timeout(lines, left)
-                .unwrap_or_else(|poisoned| poisoned.into_inner())
-                .0;
+            let why = match (said.open, left.is_zero()) {
+                (0, _) => "ended and never said what was waited for".to_owned(),
+                (_, true) => format!("did not say what was waited for within {limit:?}"),
+                _ => {
+                    said = self
+                        .output
+                        .changed
+                        .wait_timeout(said, left)
+                        .unwrap_or_else(|poisoned| poisoned.into_inner())
+                        .0;
+                    continue;
+                }
+            };
+            let lines: Vec<_> = said.lines.iter().map(|l| l.text.as_str()).collect();
+            bail!("{} {why}; it said:\n{}", self.name, lines.join("\n"));
         }
     }
 
@@ -165,12 +176,61 @@ fn collect(stream: impl Read, output: &Output, start: Instant) {
     let mut stream = BufReader::new(stream);
     let mut bytes = Vec::new();
     while matches!(stream.read_until(b'\n', &mut bytes), Ok(n) if n > 0) {
-        output.push(Line {
+        let line = Line {
             at: start.elapsed(),
             text: String::from_utf8_lossy(&bytes)
                 .trim_end_matches(['\r', '\n'])
                 .to_owned(),
-        });
+        };
+        output.change(|said| said.lines.push(line));
         bytes.clear();
+    }
+    output.change(|said| said.open -= 1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Result<Process> {
+        Process::start("sh", Command::new("sh").args(["-c", script]))
+    }
+
+    #[test]
+    fn a_process_that_has_ended_is_not_waited_for() -> Result<()> {
+        let start = Instant::now();
+        let process = shell("echo last words >&2; exit 3")?;
+        let error = process
+            .wait_for(Duration::from_secs(60), |line| {
+                (line == "ready").then_some(())
+            })
+            .expect_err("it never says that");
+        assert!(
+            error.to_string().contains("ended and never said"),
+            "{error}"
+        );
+        assert!(error.to_string().ends_with("last words"), "{error}");
+        assert!(start.elapsed() < Duration::from_secs(30));
+        Ok(())
+    }
+
+    #[test]
+    fn what_was_said_before_the_end_counts() -> Result<()> {
+        let process = shell("echo; echo number 7")?;
+        let number = process.wait_for(Duration::from_secs(60), |line| {
+            line.strip_prefix("number ")?.parse::<u8>().ok()
+        })?;
+        assert_eq!(number, 7);
+        Ok(())
+    }
+
+    #[test]
+    fn silence_is_waited_for_no_longer_than_told() -> Result<()> {
+        let process = shell("exec sleep 60")?;
+        let error = process
+            .wait_for(Duration::from_millis(50), |_| Some(()))
+            .expect_err("it says nothing");
+        assert!(error.to_string().contains("within 50ms"), "{error}");
+        Ok(())
     }
 }
