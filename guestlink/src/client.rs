@@ -40,6 +40,9 @@ pub enum LinkError {
     /// The answer breaks the rules of the link.
     #[error("the SVSM's answer is malformed: {0}")]
     Malformed(&'static str),
+    /// The SVSM served the call and did not do what was asked.
+    #[error("the SVSM answers {result:#x}, {name}", result = .0, name = result_name(*.0))]
+    Failed(u64),
     /// A message breaks the rules of the link.
     #[error("malformed message: {0}")]
     Message(#[from] MessageError),
@@ -64,6 +67,36 @@ pub struct Outcome {
     pub result: u64,
     /// RCX, RDX, R8, R9.
     pub registers: [u64; 4],
+}
+
+/// The name of a result code (AMD 58019, section 3.3).
+pub fn result_name(result: u64) -> &'static str {
+    match result {
+        0 => "success",
+        0x8000_0000 => "incomplete",
+        0x8000_0001 => "unsupported protocol",
+        0x8000_0002 => "unsupported call",
+        0x8000_0003 => "invalid address",
+        0x8000_0004 => "invalid format",
+        0x8000_0005 => "invalid parameter",
+        0x8000_0006 => "invalid request",
+        0x8000_0007 => "busy",
+        0x8000_1000.. => "specific to the protocol",
+        _ => "unknown",
+    }
+}
+
+impl Outcome {
+    /// The registers, of a call that has to succeed.
+    ///
+    /// # Errors
+    /// [`LinkError::Failed`].
+    pub fn success(self) -> Result<[u64; 4], LinkError> {
+        match self.result {
+            0 => Ok(self.registers),
+            result => Err(LinkError::Failed(result)),
+        }
+    }
 }
 
 /// A link to an SVSM over a stream whose reads end after a short time-out.

@@ -20,6 +20,8 @@ pub mod client;
 pub mod frame;
 pub mod message;
 pub mod receiver;
+#[cfg(feature = "std")]
+pub mod tpm_calls;
 
 pub use frame::{Frame, FrameError, HEADER_LEN, Kind, MAX_BODY};
 pub use message::{Answer, Call, Change, MAX_REGION, Refusal, Registers};

@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 
 use anyhow::{Context, Result};
-use guestlink::client::Region;
+use guestlink::client::{self, Region};
 
 use crate::cli::{self, CallOptions};
-use crate::svsm::{self, Link};
+use crate::svsm::Link;
 
 /// Makes the call and prints what came of it.
 pub fn call(link: &mut Link, options: &CallOptions) -> Result<()> {
@@ -44,7 +44,7 @@ pub fn call(link: &mut Link, options: &CallOptions) -> Result<()> {
     println!(
         "result {:#x} ({})",
         outcome.result,
-        svsm::result_name(outcome.result)
+        client::result_name(outcome.result)
     );
     for (name, value) in ["rcx", "rdx", "r8", "r9"].iter().zip(outcome.registers) {
         println!("{name} {value:#x}");

@@ -3,7 +3,7 @@
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use guestlink::client::{self, Outcome, Region};
 
 /// A link to an SVSM.
@@ -25,31 +25,7 @@ pub fn memory(size: usize) -> Region {
     }
 }
 
-/// The name of a result code (AMD 58019, section 3.3).
-pub fn result_name(result: u64) -> &'static str {
-    match result {
-        0 => "success",
-        0x8000_0000 => "incomplete",
-        0x8000_0001 => "unsupported protocol",
-        0x8000_0002 => "unsupported call",
-        0x8000_0003 => "invalid address",
-        0x8000_0004 => "invalid format",
-        0x8000_0005 => "invalid parameter",
-        0x8000_0006 => "invalid request",
-        0x8000_0007 => "busy",
-        0x8000_1000.. => "specific to the protocol",
-        _ => "unknown",
-    }
-}
-
-/// Makes a call that has to succeed.
+/// The registers after a call that has to succeed.
 pub fn expect(what: &str, outcome: Outcome) -> Result<[u64; 4]> {
-    if outcome.result != 0 {
-        bail!(
-            "{what}: the SVSM answers {:#x}, {}",
-            outcome.result,
-            result_name(outcome.result)
-        );
-    }
-    Ok(outcome.registers)
+    outcome.success().with_context(|| what.to_owned())
 }

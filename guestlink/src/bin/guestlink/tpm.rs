@@ -12,17 +12,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use guestlink::tpm_calls;
 use vtpm::server::{self, Device, Options, Source};
 
 use crate::cli::TpmOptions;
-use crate::svsm::{self, Link, expect};
-
-const VTPM: u32 = 2;
-const QUERY: u32 = 0;
-const COMMAND: u32 = 1;
-const SEND_COMMAND: u32 = 8;
-const PAGE: usize = 4096;
-const REQUEST_HEADER: usize = 9;
+use crate::svsm::{self, Link};
 
 /// TPM_ST_NO_SESSIONS, length 10, and the code.
 const fn error_response(code: u16) -> [u8; 10] {
@@ -90,13 +84,10 @@ impl LinkedTpm {
 
     /// Makes sure that there is a vTPM, and gives the line back.
     fn check(&mut self) -> Result<()> {
-        let outcome = self
-            .link()?
-            .call(VTPM, QUERY, [0; 4], &mut svsm::memory(0))?;
+        let takes_commands = tpm_calls::takes_commands(self.link()?);
         self.link = None;
-        let [commands, ..] = expect("vTPM query", outcome)?;
         ensure!(
-            commands & (1 << SEND_COMMAND) != 0,
+            takes_commands.context("vTPM query")?,
             "the SVSM's vTPM takes no commands"
         );
         Ok(())
@@ -111,26 +102,7 @@ impl LinkedTpm {
     }
 
     fn send(&mut self, command: &[u8]) -> Result<Vec<u8>> {
-        let mut region = svsm::memory(PAGE);
-        let request = [
-            &SEND_COMMAND.to_le_bytes()[..],
-            &[0],
-            &(command.len() as u32).to_le_bytes(),
-            command,
-        ]
-        .concat();
-        region.bytes[..request.len()].copy_from_slice(&request);
-        let registers = [region.base, 0, 0, 0];
-        let outcome = self.link()?.call(VTPM, COMMAND, registers, &mut region)?;
-        expect("vTPM command", outcome)?;
-        let (length, rest) = region
-            .bytes
-            .split_first_chunk()
-            .context("a page has a beginning")?;
-        let response = rest.get(..u32::from_le_bytes(*length) as usize);
-        Ok(response
-            .context("the response is longer than its page")?
-            .to_vec())
+        tpm_calls::execute(self.link()?, command).context("vTPM command")
     }
 }
 
@@ -154,7 +126,7 @@ impl Device for LinkedTpm {
         response.clear();
         if locality != 0 {
             response.extend(error_response(TPM_RC_LOCALITY));
-        } else if command.len() > PAGE - REQUEST_HEADER {
+        } else if command.len() > tpm_calls::MAX_COMMAND {
             response.extend(error_response(TPM_RC_COMMAND_SIZE));
         } else {
             let answer = self.send(command).map_err(|error| {
