@@ -58,6 +58,15 @@ rust_is_complete() {
     done
 }
 
+# Later releases have it apart.
+cryptenroll_package() {
+    if apt-cache show systemd-cryptsetup >/dev/null 2>&1; then
+        echo systemd-cryptsetup
+    else
+        echo systemd
+    fi
+}
+
 wants_debian() {
     have qemu-system-x86_64 || need qemu-system-x86 "runs the boot images"
     have ld.lld || need lld "links the kernel and stage2"
@@ -68,6 +77,10 @@ wants_debian() {
     have openssl || need openssl "second opinion on signatures in make test"
     have tpm2_createprimary || need tpm2-tools "client of the vTPM in the end-to-end tests"
     compgen -G '/usr/lib/*/libtss2-tcti-swtpm.so.0' >/dev/null || need libtss2-tcti-swtpm0 "connects tpm2-tools to the vTPM"
+    have clevis-encrypt-tpm2 || need clevis-tpm2 "client of the vTPM in the end-to-end tests"
+    have cryptsetup || need cryptsetup-bin "makes the disk that the vTPM unlocks in the end-to-end tests"
+    have systemd-cryptenroll || need "$(cryptenroll_package)" "client of the vTPM in the end-to-end tests"
+    compgen -G '/usr/lib/*/ossl-modules/tpm2.so' >/dev/null || need tpm2-openssl "client of the vTPM in the end-to-end tests"
     [ -e /etc/ssl/certs/ca-certificates.crt ] || need ca-certificates "lets cargo and pip check who they talk to"
     if ! python_is_complete; then
         need python3 "runs the independent check of the launch measurement"
@@ -89,6 +102,10 @@ wants_fedora() {
     have shellcheck || need ShellCheck "checks the scripts in make test"
     have openssl || need openssl "second opinion on signatures in make test"
     have tpm2_createprimary || need tpm2-tools "client of the vTPM in the end-to-end tests"
+    have clevis-encrypt-tpm2 || need clevis "client of the vTPM in the end-to-end tests"
+    have cryptsetup || need cryptsetup "makes the disk that the vTPM unlocks in the end-to-end tests"
+    have systemd-cryptenroll || need systemd-udev "client of the vTPM in the end-to-end tests"
+    compgen -G '/usr/lib*/ossl-modules/tpm2.so' >/dev/null || need tpm2-openssl "client of the vTPM in the end-to-end tests"
     have python3 || need python3 "runs the independent check of the launch measurement"
     if [ -n "$want_fuzz" ] && ! have c++; then
         need gcc-c++ "builds the fuzzer's run time"

@@ -1,6 +1,7 @@
 //! CocoonFs images, made with the published `cocoonfs` tool, and things that are
 //! no CocoonFs image.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -117,6 +118,44 @@ pub fn write_file(image: &Path, key: &str, inode: u64, content: &[u8]) -> Result
         image,
         &["write-file", "-K", key, &inode.to_string(), "-i", input],
     )?;
+    Ok(())
+}
+
+/// Has `vtpm-state` manufacture a TPM in the directory `state`.
+pub fn make_tpm(state: &Path) -> Result<()> {
+    fs::create_dir(state)?;
+    vtpm_state(&["make".as_ref(), state.as_os_str()])
+}
+
+/// Brings the TPM whose state is in the directory `state` into an image formatted under
+/// `key`: its records become the files of the vTPM's namespace.
+pub fn import_tpm(image: &Path, key: &str, state: &Path) -> Result<()> {
+    let records = state.with_extension("records");
+    vtpm_state(&[
+        "export".as_ref(),
+        "--records".as_ref(),
+        state.as_os_str(),
+        records.as_os_str(),
+    ])?;
+    for record in fs::read_dir(&records)? {
+        let record = record?;
+        let name = record.file_name();
+        let number = u32::from_str_radix(&name.to_string_lossy(), 16)?;
+        let inode = (1 << 32) | u64::from(number);
+        write_file(image, key, inode, &fs::read(record.path())?)?;
+    }
+    Ok(())
+}
+
+fn vtpm_state(arguments: &[&OsStr]) -> Result<()> {
+    let output = Command::new(tree::built("vtpm-state"))
+        .args(arguments)
+        .output()?;
+    ensure!(
+        output.status.success(),
+        "vtpm-state {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(())
 }
 

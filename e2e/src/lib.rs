@@ -18,14 +18,18 @@ pub mod mitm;
 pub mod process;
 pub mod proofs;
 pub mod servers;
+pub mod setting;
+pub mod tpm;
 pub mod tree;
 pub mod workload;
 
 pub use guest::{Boot, Disk, Guest};
 pub use ledger::Ledger;
-pub use link::{Serving, TpmServer};
+pub use link::Serving;
 pub use mitm::{Fate, Mitm, To};
 pub use servers::{Kbs, Proxy, Servers};
+pub use setting::Setting;
+pub use tpm::TpmServer;
 
 /// A root key: 32 bytes, in hex, as `kbs-test --secret` and the image tool take it.
 pub const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";

@@ -1,16 +1,16 @@
-//! A booted SVSM that serves calls over COM4, and the real clients of its services.
+//! A booted SVSM that serves calls over COM4.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
 
 use crate::guest::{Boot, Guest};
 use crate::process::Process;
+use crate::tpm::{TpmServer, run};
 use crate::tree;
 
 /// Longest time until the SVSM serves. It makes its endorsement key in the first boot.
@@ -32,17 +32,7 @@ impl Serving {
     /// Starts `guest` with the kernel that serves calls, and waits until it does. The
     /// link's socket and what clients leave behind are in `dir`.
     pub fn start(guest: Guest, dir: &Path) -> Result<Self> {
-        let socket = dir.join("link.sock");
-        // An earlier guest's.
-        let _ = std::fs::remove_file(&socket);
-        let process = guest
-            .option("--kernel")
-            .option(tree::built("svsm-guestlink.elf"))
-            .option("--guestlink")
-            .option(&socket)
-            .option("--timeout")
-            .option(GUEST_LIMIT.to_string())
-            .start()?;
+        let process = Self::launch(&guest, dir)?;
         process.wait_for(SERVE_LIMIT, |line| {
             line.contains("guest link: serving calls on COM4")
                 .then_some(())
@@ -53,9 +43,30 @@ impl Serving {
         })
     }
 
+    /// Starts such a guest and waits for nothing.
+    pub fn launch(guest: &Guest, dir: &Path) -> Result<Process> {
+        let socket = dir.join("link.sock");
+        // An earlier guest's.
+        let _ = std::fs::remove_file(&socket);
+        guest
+            .clone()
+            .option("--kernel")
+            .option(tree::built("svsm-guestlink.elf"))
+            .option("--guestlink")
+            .option(&socket)
+            .option("--timeout")
+            .option(GUEST_LIMIT.to_string())
+            .start()
+    }
+
     /// The socket of the link.
     pub fn socket(&self) -> PathBuf {
         self.dir.join("link.sock")
+    }
+
+    /// A path in the directory that clients run in.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
     }
 
     /// What the guest said so far, joined.
@@ -89,103 +100,6 @@ impl Serving {
         let lines = self.process.kill()?;
         Ok(Boot { status: 3, lines })
     }
-}
-
-/// `guestlink tpm` on a port of its own.
-pub struct TpmServer {
-    process: Process,
-    port: u16,
-    dir: PathBuf,
-}
-
-impl TpmServer {
-    fn start(link: &Path, dir: &Path) -> Result<Self> {
-        // The control channel is on the next port: clients take that for granted.
-        for _ in 0..20 {
-            let port = free_pair()?;
-            let address = |port| format!("{}:{port}", Ipv4Addr::LOCALHOST);
-            let mut command = Command::new(tree::built("guestlink"));
-            command
-                .arg("--link")
-                .arg(link)
-                .args(["tpm", "--tcp", &address(port)])
-                .args(["--ctrl", &address(port + 1)]);
-            let mut process = Process::start("guestlink tpm", &mut command)?;
-            let up = process.wait_for(Duration::from_secs(30), |line| {
-                line.contains("serving the vTPM").then_some(())
-            });
-            if up.is_ok() {
-                return Ok(Self {
-                    process,
-                    port,
-                    dir: dir.to_owned(),
-                });
-            }
-            // Somebody else may have taken the port in between.
-            ensure!(!process.is_running(), "{:?}", up.err());
-            let said: Vec<_> = process.lines().into_iter().map(|l| l.text).collect();
-            let said = said.join("\n");
-            if !said.contains("in use") {
-                bail!("guestlink tpm does not start: {said}");
-            }
-        }
-        bail!("no two free ports side by side")
-    }
-
-    /// Runs a program of tpm2-tools in the test's directory; its output when it succeeds.
-    pub fn tool(&self, program: &str, arguments: &[&str]) -> Result<String> {
-        let mut command = Command::new(program);
-        command
-            .args(arguments)
-            .env(
-                "TPM2TOOLS_TCTI",
-                format!("swtpm:host=127.0.0.1,port={}", self.port),
-            )
-            .env("TSS2_LOG", "all+NONE");
-        run(&mut command, &self.dir)
-    }
-
-    /// The same for a line such as `tpm2_getrandom --hex 8`.
-    pub fn line(&self, line: &str) -> Result<String> {
-        let mut words = line.split_whitespace();
-        let program = words.next().context("an empty line")?;
-        self.tool(program, &words.collect::<Vec<_>>())
-    }
-
-    /// Whether it still runs.
-    pub fn is_running(&mut self) -> bool {
-        self.process.is_running()
-    }
-}
-
-/// Runs to its end in `dir`; an error names what was said.
-fn run(command: &mut Command, dir: &Path) -> Result<String> {
-    let output = command
-        .current_dir(dir)
-        .output()
-        .with_context(|| format!("cannot start {command:?}; scripts/setup.sh installs it"))?;
-    ensure!(
-        output.status.success(),
-        "{command:?}: {}\n{}{}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// A port that is free together with the next one.
-fn free_pair() -> Result<u16> {
-    for _ in 0..100 {
-        let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let port = first.local_addr()?.port();
-        if let Some(next) = port.checked_add(1)
-            && TcpListener::bind((Ipv4Addr::LOCALHOST, next)).is_ok()
-        {
-            return Ok(port);
-        }
-    }
-    bail!("no two free ports side by side")
 }
 
 /// A host that sends what it likes over the link.

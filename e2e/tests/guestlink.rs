@@ -2,38 +2,12 @@
 //! `guestlink tpm`, UEFI variables by way of `guestlink efivar`, reboots in between.
 
 use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use e2e::link::RawLink;
-use e2e::{Guest, Servers, Serving, image};
-
-/// The servers, and a state image that the first boot formats.
-struct Setting {
-    servers: Servers,
-    state: PathBuf,
-}
-
-impl Setting {
-    fn new() -> Result<Self> {
-        let servers = Servers::start()?;
-        let state = servers.path("state.img");
-        image::creation_header(&state)?;
-        Ok(Self { servers, state })
-    }
-
-    fn guest(&self) -> Guest {
-        self.servers.guest().image(&self.state)
-    }
-
-    fn boot(&self) -> Result<Serving> {
-        Serving::start(self.guest(), self.servers.path("").as_path())
-    }
-}
-
-const LOADED: &str = "[SVSM] vTPM: loaded existing state from the volume";
-const MANUFACTURED: &str = "[SVSM] vTPM: manufactured new state, the volume had none";
+use e2e::setting::{LOADED, MANUFACTURED};
+use e2e::{Servers, Serving, Setting, image};
 
 #[test]
 fn a_secret_sealed_to_pcrs_in_one_boot_unseals_in_the_next() -> Result<()> {

@@ -22,6 +22,8 @@ pub mod archive;
 mod attest;
 mod auth;
 mod capabilities;
+#[cfg(feature = "client")]
+pub mod client;
 mod clock;
 pub mod commands;
 mod commit;
