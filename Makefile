@@ -202,7 +202,7 @@ proofs: all test-images
 	$(say) PROVE 'power cuts, hostile disks, hostile devices, exhaustion, kills (about 15 minutes)'
 	mkdir -p target && rm -f target/proofs.json
 	PROOFS=full PROOFS_JSON='$(CURDIR)/target/proofs.json' $(CARGO) test --release -p svsm \
-	  --features cocoonfs --test proofs --test hostile_device --test heap_exhaustion
+	  --features cocoonfs,vtpm --test proofs --test hostile_device --test heap_exhaustion
 	KILLS=$(or $(KILLS),100) PROOFS_JSON='$(CURDIR)/target/proofs.json' $(CARGO) test $(CARGO_FLAGS) -p e2e --test kills --test tpm_kills
 	sed -n 's/^ *"\(.*\)": \([0-9]*\),*$$/\1 \2/p' target/proofs.json | \
 	  while read -r key number; do printf '%-40s %10d\n' "$$key" "$$number"; done

@@ -123,6 +123,11 @@ impl<T: Transport> Client<T> {
         self.authorized(0x13A, &[LOCKOUT], b"", &params).map(drop)
     }
 
+    /// `TPM2_Clear` by the lockout authorization, which is empty.
+    pub fn clear(&mut self) -> Result<(), Failed<T::Error>> {
+        self.authorized(0x126, &[LOCKOUT], b"", &[]).map(drop)
+    }
+
     /// `TPM2_GetCapability` of one property.
     pub fn property(&mut self, tag: u32) -> Result<u32, Failed<T::Error>> {
         let params = [6, tag, 1].map(u32::to_be_bytes).concat();

@@ -8,6 +8,7 @@ mod device;
 mod disk_full;
 mod hostile_disk;
 mod power_cut;
+mod replay;
 mod report;
 mod state;
 #[path = "../persistence/support.rs"]
@@ -16,3 +17,5 @@ mod state;
     reason = "shared with the scenario tests, which use more of it"
 )]
 mod support;
+#[cfg(feature = "vtpm")]
+mod tpm_power_cut;
