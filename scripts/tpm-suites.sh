@@ -30,7 +30,7 @@ export PATH="$work/bin:$PATH"
 run_pytss() {
     if [ ! -d "$work/$pytss" ]; then
         python3 -m venv "$work/venv"
-        "$work/venv/bin/pip" -q download --no-deps --no-binary :all: -d "$work" tpm2-pytss==3.0.0
+        "$work/venv/bin/pip" -q download --no-deps --no-binary tpm2-pytss -d "$work" tpm2-pytss==3.0.0
         "$work/venv/bin/pip" -q install tpm2-pytss==3.0.0 pytest pytest-xdist pytest-timeout pyyaml
         tar -xzf "$work/$pytss.tar.gz" -C "$work"
     fi
