@@ -81,6 +81,7 @@ wants_debian() {
     have cryptsetup || need cryptsetup-bin "makes the disk that the vTPM unlocks in the end-to-end tests"
     have systemd-cryptenroll || need "$(cryptenroll_package)" "client of the vTPM in the end-to-end tests"
     compgen -G '/usr/lib/*/ossl-modules/tpm2.so' >/dev/null || need tpm2-openssl "client of the vTPM in the end-to-end tests"
+    [ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] || need ovmf "firmware of the machine that measures its boot into the vTPM"
     [ -e /etc/ssl/certs/ca-certificates.crt ] || need ca-certificates "lets cargo and pip check who they talk to"
     if ! python_is_complete; then
         need python3 "runs the independent check of the launch measurement"
@@ -106,6 +107,7 @@ wants_fedora() {
     have cryptsetup || need cryptsetup "makes the disk that the vTPM unlocks in the end-to-end tests"
     have systemd-cryptenroll || need systemd-udev "client of the vTPM in the end-to-end tests"
     compgen -G '/usr/lib*/ossl-modules/tpm2.so' >/dev/null || need tpm2-openssl "client of the vTPM in the end-to-end tests"
+    [ -e /usr/share/edk2/ovmf/OVMF_CODE_4M.qcow2 ] || need edk2-ovmf "firmware of the machine that measures its boot into the vTPM"
     have python3 || need python3 "runs the independent check of the launch measurement"
     if [ -n "$want_fuzz" ] && ! have c++; then
         need gcc-c++ "builds the fuzzer's run time"
@@ -214,6 +216,30 @@ cargo_tool() { # BINARY CRATE VERSION REASON
 cargo_tool cocoonfs cocoonfs-cli "$cocoonfs_version" "makes CocoonFs images"
 if [ -n "$want_fuzz" ]; then
     cargo_tool cargo-fuzz cargo-fuzz "$fuzz_version" "runs the fuzz targets"
+fi
+
+# A small Linux, out of the distribution's packages, for the machine that measures its
+# boot into the vTPM. It is not installed: what is running here stays as it is.
+guest_packages() {
+    apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: \(linux-image-.*\)/\1/p'
+    echo busybox-static
+}
+guest_linux() {
+    local packages package from=$tools/guest.new
+    rm -rf "$from" "$tools/guest"
+    mkdir -p "$from/packages" "$tools/guest"
+    mapfile -t packages < <(guest_packages)
+    (cd "$from/packages" && apt-get download -q "${packages[@]}" </dev/null) || return
+    for package in "$from"/packages/*.deb; do
+        dpkg-deb -x "$package" "$from" || return
+    done
+    cp "$from"/boot/vmlinuz-* "$tools/guest/vmlinuz" && cp "$from"/*bin/busybox "$tools/guest/busybox" &&
+        rm -rf "$from" && touch "$tools/guest/.complete"
+}
+if have apt-get && ! [ -e "$tools/guest/.complete" ]; then
+    say "linux-image-cloud-amd64 and busybox-static into target/tools/guest: the machine that measures its boot into the vTPM"
+    guest_linux || { say "that failed; trying again with fresh package lists" && as_root apt-get update -q </dev/null && guest_linux; } ||
+        die "the packages could not be fetched, see above"
 fi
 
 if ! [ -e "$tools/.sev-snp-measure-$measure_version" ]; then

@@ -9,11 +9,14 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod event_log;
 pub mod guest;
 pub mod hostile;
 pub mod image;
+pub mod initramfs;
 pub mod ledger;
 pub mod link;
+pub mod linux;
 pub mod mitm;
 pub mod process;
 pub mod proofs;
@@ -29,7 +32,7 @@ pub use link::Serving;
 pub use mitm::{Fate, Mitm, To};
 pub use servers::{Kbs, Proxy, Servers};
 pub use setting::Setting;
-pub use tpm::TpmServer;
+pub use tpm::{TpmServer, TpmSocket};
 
 /// A root key: 32 bytes, in hex, as `kbs-test --secret` and the image tool take it.
 pub const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 
 use crate::guest::{Boot, Guest};
 use crate::process::Process;
-use crate::tpm::{TpmServer, run};
+use crate::tpm::{TpmServer, TpmSocket, run};
 use crate::tree;
 
 /// Longest time until the SVSM serves. It makes its endorsement key in the first boot.
@@ -85,6 +85,11 @@ impl Serving {
     /// Starts `guestlink tpm` for tpm2-tools.
     pub fn tpm(&self) -> Result<TpmServer> {
         TpmServer::start(&self.socket(), &self.dir)
+    }
+
+    /// Starts `guestlink tpm` for QEMU's `-tpmdev emulator`.
+    pub fn tpm_for_qemu(&self) -> Result<TpmSocket> {
+        TpmSocket::start(&self.socket(), &self.dir)
     }
 
     /// Asks the SVSM to stop, and waits until it has.

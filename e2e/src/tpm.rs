@@ -10,6 +10,9 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::process::Process;
 use crate::tree;
 
+/// Longest time until a server serves.
+const START_LIMIT: Duration = Duration::from_secs(30);
+
 /// `guestlink tpm` on a port of its own.
 pub struct TpmServer {
     process: Process,
@@ -31,7 +34,7 @@ impl TpmServer {
                 .args(["tpm", "--tcp", &address(port)])
                 .args(["--ctrl", &address(port + 1)]);
             let mut process = Process::start("guestlink tpm", &mut command)?;
-            let up = process.wait_for(Duration::from_secs(30), |line| {
+            let up = process.wait_for(START_LIMIT, |line| {
                 line.contains("serving the vTPM").then_some(())
             });
             if up.is_ok() {
@@ -88,6 +91,37 @@ impl TpmServer {
     /// Whether it still runs.
     pub fn is_running(&mut self) -> bool {
         self.process.is_running()
+    }
+}
+
+/// `guestlink tpm` on a control socket.
+pub struct TpmSocket {
+    socket: PathBuf,
+    _process: Process,
+}
+
+impl TpmSocket {
+    /// Starts it on the link at `link`, with its socket in `dir`.
+    pub(crate) fn start(link: &Path, dir: &Path) -> Result<Self> {
+        let socket = dir.join("tpm.sock");
+        // An earlier one's.
+        let _ = std::fs::remove_file(&socket);
+        let mut command = Command::new(tree::built("guestlink"));
+        command.arg("--link").arg(link);
+        command.args(["tpm", "--ctrl-unix"]).arg(&socket);
+        let process = Process::start("guestlink tpm", &mut command)?;
+        process.wait_for(START_LIMIT, |line| {
+            line.contains("serving the vTPM").then_some(())
+        })?;
+        Ok(Self {
+            socket,
+            _process: process,
+        })
+    }
+
+    /// The control socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
     }
 }
 

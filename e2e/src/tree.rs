@@ -35,6 +35,19 @@ pub fn tool(name: &str) -> PathBuf {
     path
 }
 
+/// A file of the small Linux that `scripts/setup.sh` puts into `target/tools/guest`.
+///
+/// # Panics
+/// When it is not there, with the command that puts it there.
+pub fn guest(name: &str) -> PathBuf {
+    let path = root().join("target/tools/guest").join(name);
+    assert!(
+        path.exists(),
+        "target/tools/guest/{name} is missing: run scripts/setup.sh"
+    );
+    path
+}
+
 /// A script of the tree.
 pub fn script(name: &str) -> PathBuf {
     root().join("scripts").join(name)

@@ -235,9 +235,7 @@ fn endorsement_key(serving: &Serving) -> Result<Vec<u8>> {
     let services = manifest["services"].as_array().context("services")?;
     let vtpm = services.iter().find(|service| service["guid"] == VTPM);
     let public = vtpm.context("the vTPM")?["data"].as_str().context("data")?;
-    let public: Vec<u8> = (0..public.len() / 2)
-        .map(|n| u8::from_str_radix(&public[2 * n..2 * n + 2], 16))
-        .collect::<Result<_, _>>()?;
+    let public = hex::decode(public)?;
     let length = u16::try_from(public.len())?.to_be_bytes();
     Ok([&length[..], &public].concat())
 }

@@ -1,0 +1,97 @@
+//! A second machine, with ordinary firmware and Linux, whose TPM is the one in the SVSM.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::process::Process;
+use crate::tree;
+
+/// Longest time from its start to its end.
+const LIMIT: Duration = Duration::from_secs(240);
+
+/// Where distributions have OVMF, code and variables, with a 4 MiB flash.
+const FIRMWARE: [[&str; 2]; 2] = [
+    [
+        "/usr/share/OVMF/OVMF_CODE_4M.fd",
+        "/usr/share/OVMF/OVMF_VARS_4M.fd",
+    ],
+    [
+        "/usr/share/edk2/ovmf/OVMF_CODE_4M.qcow2",
+        "/usr/share/edk2/ovmf/OVMF_VARS_4M.qcow2",
+    ],
+];
+
+/// A machine to be started.
+pub struct Linux {
+    /// The control socket of its TPM.
+    pub tpm: PathBuf,
+    /// QEMU's device for it.
+    pub tpm_device: &'static str,
+    /// Its first root file system.
+    pub initramfs: PathBuf,
+    /// A disk, on virtio.
+    pub disk: Option<PathBuf>,
+    /// Where its files are.
+    pub dir: PathBuf,
+}
+
+impl Linux {
+    /// Runs it until it powers itself off; its console.
+    pub fn run(&self) -> Result<Vec<String>> {
+        let [code, variables] = FIRMWARE
+            .iter()
+            .find(|pair| pair.iter().all(|file| Path::new(file).exists()))
+            .context("OVMF is missing: run scripts/setup.sh")?;
+        let own = self.dir.join("variables.fd");
+        std::fs::copy(variables, &own)?;
+        let format = if code.ends_with("qcow2") {
+            "qcow2"
+        } else {
+            "raw"
+        };
+        let mut command = Command::new("qemu-system-x86_64");
+        command
+            .args(["-nodefaults", "-display", "none", "-no-reboot"])
+            .args(["-machine", "q35,accel=tcg", "-cpu", "max", "-m", "512"])
+            .args(["-serial", "stdio", "-drive"])
+            .arg(format!(
+                "if=pflash,unit=0,format={format},readonly=on,file={code}"
+            ))
+            .arg("-drive")
+            .arg(format!(
+                "if=pflash,unit=1,format={format},file={}",
+                own.display()
+            ))
+            .arg("-chardev")
+            .arg(format!("socket,id=tpm,path={}", self.tpm.display()))
+            .args(["-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device"])
+            .arg(format!("{},tpmdev=tpm0", self.tpm_device))
+            .arg("-kernel")
+            .arg(tree::guest("vmlinuz"))
+            .arg("-initrd")
+            .arg(&self.initramfs)
+            .args(["-append", "console=ttyS0 quiet panic=-1"]);
+        if let Some(disk) = &self.disk {
+            command.arg("-drive").arg(format!(
+                "if=none,id=disk,format=raw,file={}",
+                disk.display()
+            ));
+            command.args(["-device", "virtio-blk-pci,drive=disk"]);
+        }
+        let process = Process::start("qemu-system-x86_64", &mut command)?;
+        let (status, lines) = process.wait(LIMIT)?;
+        let lines: Vec<_> = lines.into_iter().map(|line| line.text).collect();
+        ensure!(status.success(), "{status}: {}", lines.join("\n"));
+        Ok(lines)
+    }
+}
+
+/// What follows `mark` in the first line that has it.
+pub fn after<'a>(lines: &'a [String], mark: &str) -> Result<&'a str> {
+    let found = lines.iter().find_map(|line| line.split_once(mark));
+    let (_, rest) = found.with_context(|| format!("no {mark:?} in\n{}", lines.join("\n")))?;
+    Ok(rest.trim())
+}
