@@ -46,8 +46,9 @@ TOOLS := aproxy kbs-test igvmbuilder igvmmeasure guestlink uefi-vars vtpm-server
 # Kernels that are for tests only: with checks of itself inside, with measurements and
 # workloads, and with services that the host can call. Each has the feature of its name,
 # or what is said here.
-TEST_IMAGES := selftest bench guestlink
+TEST_IMAGES := selftest bench guestlink remanufacture
 guestlink-features := guestlink,vtpm,uefivars
+remanufacture-features := $(guestlink-features),vtpm-remanufacture
 
 .PHONY: all help setup programs images test-images $(TEST_IMAGES:%=%-image) tools demo test check unit e2e lint fmt \
   clippy clippy-host clippy-metal shellcheck unsafe-report measurement reproducible doc bench proofs fuzz clean
@@ -56,7 +57,7 @@ all: images tools
 
 help:
 	echo 'make [FEATURES=attest,cocoonfs] [RELEASE=1] [V=1]   images and host tools, into bin/'
-	echo 'make demo      boot twice on one image, attested, with all there is'
+	echo 'make demo      six boots on one image: attested, counted, a secret sealed and unsealed, Secure Boot'
 	echo 'make test      every check: format, lints, unit tests, feature sets, end to end'
 	echo 'make clippy    lints only (Rust and shell, format)'
 	echo 'make reproducible  build the images once more in another place, and compare'
@@ -109,7 +110,7 @@ tools: setup
 	done
 	ln -sf vtpm-server $(BIN)/swtpm
 
-demo: all
+demo: all guestlink-image remanufacture-image
 	scripts/demo.sh
 
 # --- checks -------------------------------------------------------------------

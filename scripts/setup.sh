@@ -82,6 +82,7 @@ wants_debian() {
     have systemd-cryptenroll || need "$(cryptenroll_package)" "client of the vTPM in the end-to-end tests"
     compgen -G '/usr/lib/*/ossl-modules/tpm2.so' >/dev/null || need tpm2-openssl "client of the vTPM in the end-to-end tests"
     [ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] || need ovmf "firmware of the machine that measures its boot into the vTPM"
+    have sign-efi-sig-list || need efitools "makes and signs keys for Secure Boot in the demo and the tests"
     [ -e /etc/ssl/certs/ca-certificates.crt ] || need ca-certificates "lets cargo and pip check who they talk to"
     if ! python_is_complete; then
         need python3 "runs the independent check of the launch measurement"
@@ -108,6 +109,7 @@ wants_fedora() {
     have systemd-cryptenroll || need systemd-udev "client of the vTPM in the end-to-end tests"
     compgen -G '/usr/lib*/ossl-modules/tpm2.so' >/dev/null || need tpm2-openssl "client of the vTPM in the end-to-end tests"
     [ -e /usr/share/edk2/ovmf/OVMF_CODE_4M.qcow2 ] || need edk2-ovmf "firmware of the machine that measures its boot into the vTPM"
+    have sign-efi-sig-list || need efitools "makes and signs keys for Secure Boot in the demo and the tests"
     have python3 || need python3 "runs the independent check of the launch measurement"
     if [ -n "$want_fuzz" ] && ! have c++; then
         need gcc-c++ "builds the fuzzer's run time"

@@ -22,6 +22,9 @@ const GUEST_LIMIT: u64 = 900;
 /// Longest time for the guest's end after it was asked for.
 const END_LIMIT: Duration = Duration::from_secs(60);
 
+/// The kernel that serves calls.
+pub const KERNEL: &str = "svsm-guestlink.elf";
+
 /// A guest that serves.
 pub struct Serving {
     process: Process,
@@ -32,7 +35,12 @@ impl Serving {
     /// Starts `guest` with the kernel that serves calls, and waits until it does. The
     /// link's socket and what clients leave behind are in `dir`.
     pub fn start(guest: Guest, dir: &Path) -> Result<Self> {
-        let process = Self::launch(&guest, dir)?;
+        Self::start_kernel(KERNEL, guest, dir)
+    }
+
+    /// The same with another kernel that serves calls.
+    pub fn start_kernel(kernel: &str, guest: Guest, dir: &Path) -> Result<Self> {
+        let process = Self::launch(kernel, &guest, dir)?;
         process.wait_for(SERVE_LIMIT, |line| {
             line.contains("guest link: serving calls on COM4")
                 .then_some(())
@@ -44,14 +52,14 @@ impl Serving {
     }
 
     /// Starts such a guest and waits for nothing.
-    pub fn launch(guest: &Guest, dir: &Path) -> Result<Process> {
+    pub fn launch(kernel: &str, guest: &Guest, dir: &Path) -> Result<Process> {
         let socket = dir.join("link.sock");
         // An earlier guest's.
         let _ = std::fs::remove_file(&socket);
         guest
             .clone()
             .option("--kernel")
-            .option(tree::built("svsm-guestlink.elf"))
+            .option(tree::built(kernel))
             .option("--guestlink")
             .option(&socket)
             .option("--timeout")

@@ -1,12 +1,15 @@
 //! The build of the kernel that measures and works on the volume: what it is asked, and
 //! what it answers.
 
+use std::collections::BTreeMap;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
 use crate::guest::{Boot, Guest};
-use crate::tree;
+use crate::servers::Servers;
+use crate::{image, tree};
 
 /// Has `guest` boot that build and do what `request` says: `overwrite=BYTES`,
 /// `growth=COMMITS`, `mount=0`, `writes=COUNT` or `commits=COUNT`.
@@ -32,6 +35,35 @@ pub fn numbers(boot: &Boot) -> Result<Vec<(String, i64)>> {
         .collect::<Result<_>>()?;
     ensure!(!numbers.is_empty(), "nothing measured:\n{}", boot.log());
     Ok(numbers)
+}
+
+/// What persistence costs, counted in the booted kernel, a new volume for each kind of
+/// cost; growth of the heap over `commits` commits.
+pub fn kernel_costs(commits: u32) -> Result<BTreeMap<String, i64>> {
+    let servers = Servers::start()?;
+    let mut costs = BTreeMap::new();
+    let overwrites = [64, 4096, 16384, 65536, 262_144].map(|size| format!("overwrite={size}"));
+    let others = ["mount=0".to_owned(), format!("growth={commits}")];
+    for (n, request) in overwrites.iter().chain(&others).enumerate() {
+        let state = servers.path(&format!("state{n}.img"));
+        image::creation_header(&state)?;
+        let boot = asking(servers.guest().image(&state), request).boot()?;
+        costs.extend(numbers(&boot)?);
+    }
+    Ok(costs)
+}
+
+/// The same, counted by the host build at a device in memory.
+pub fn host_costs(commits: u32) -> Result<BTreeMap<String, i64>> {
+    let output = Command::new(tree::built("bench-persistence"))
+        .env("SVSM_BENCH_COMMITS", commits.to_string())
+        .output()?;
+    ensure!(
+        output.status.success(),
+        "bench-persistence: {}",
+        output.status
+    );
+    serde_json::from_slice(&output.stdout).context("bench-persistence prints an object")
 }
 
 /// The last transaction whose acknowledgement is among `lines`.

@@ -70,6 +70,51 @@ fn a_secret_sealed_to_pcrs_in_one_boot_unseals_in_the_next() -> Result<()> {
 }
 
 #[test]
+fn the_owner_has_the_tpm_manufactured_again() -> Result<()> {
+    let setting = Setting::new()?;
+    fs::write(setting.servers.path("secret"), "the secret")?;
+    let first = setting.boot()?;
+    let tpm = first.tpm()?;
+    for line in [
+        "tpm2_startup -c",
+        "tpm2_createprimary -Q -G ecc -c primary.ctx",
+        "tpm2_flushcontext -t",
+        "tpm2_create -Q -C primary.ctx -i secret -u seal.pub -r seal.priv",
+    ] {
+        tpm.line(line)?;
+    }
+    drop(tpm);
+    let manifest = first.guestlink(&["manifest"])?;
+    first.shut_down()?.assert_complete();
+
+    let dir = setting.servers.path("");
+    let second = Serving::start_kernel("svsm-remanufacture.elf", setting.guest(), &dir)?;
+    ensure!(
+        second
+            .log()
+            .contains("vTPM: manufactured new state in place of what was on the volume"),
+        "{}",
+        second.log()
+    );
+    second.shut_down()?.assert_complete();
+
+    let third = setting.boot()?;
+    ensure!(third.log().contains(LOADED), "{}", third.log());
+    assert_ne!(third.guestlink(&["manifest"])?, manifest);
+    let tpm = third.tpm()?;
+    tpm.line("tpm2_startup -c")?;
+    tpm.line("tpm2_createprimary -Q -G ecc -c primary.ctx")?;
+    tpm.line("tpm2_flushcontext -t")?;
+    let loaded = tpm.line("tpm2_load -C primary.ctx -u seal.pub -r seal.priv -c seal.ctx");
+    let refused = loaded.expect_err("another TPM").to_string();
+    // TPM_RC_INTEGRITY of parameter 1.
+    assert!(refused.contains("0x1DF"), "{refused}");
+    drop(tpm);
+    third.shut_down()?.assert_complete();
+    Ok(())
+}
+
+#[test]
 fn what_was_answered_survives_a_pulled_plug() -> Result<()> {
     let setting = Setting::new()?;
     fs::write(setting.servers.path("value"), "0123456789abcdef")?;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use e2e::setting::{LOADED, MANUFACTURED};
-use e2e::{Serving, Setting, proofs};
+use e2e::{Serving, Setting, link, proofs};
 use guestlink::client::{Link, LinkError};
 use guestlink::tpm_calls;
 use vtpm::client::{Client, Failed, LOCKOUT_COUNTER, Transport};
@@ -247,7 +247,8 @@ fn what_the_tpm_answered_survives_kills_and_it_never_becomes_another() -> Result
             told = Told::default();
         }
         if run % IN_BOOT == 0 {
-            let process = Serving::launch(&setting.guest(), &setting.servers.path(""))?;
+            let process =
+                Serving::launch(link::KERNEL, &setting.guest(), &setting.servers.path(""))?;
             std::thread::sleep(boot_time.mul_f64(proofs::fraction(run)));
             process.kill()?;
             continue;

@@ -9,7 +9,13 @@ use elf::endian::LittleEndian;
 
 /// Features of which a production image may have any. All others are for development and
 /// tests: they open the SVSM to the host.
-const PRODUCTION: [&str; 4] = ["attest", "cocoonfs", "uefivars", "vtpm"];
+const PRODUCTION: [&str; 5] = [
+    "attest",
+    "cocoonfs",
+    "uefivars",
+    "vtpm",
+    "vtpm_remanufacture",
+];
 
 /// The symbol that every kernel has.
 const LIST: &str = "__svsm_features";
@@ -81,7 +87,13 @@ mod tests {
 
     #[test]
     fn features_of_a_production_image_pass() {
-        let symbols = [LIST, "__svsm_feature_attest", "__svsm_feature_vtpm", "main"];
+        let symbols = [
+            LIST,
+            "__svsm_feature_attest",
+            "__svsm_feature_vtpm",
+            "__svsm_feature_vtpm_remanufacture",
+            "main",
+        ];
         check_production(&kernel(&symbols)).unwrap();
         check_production(&kernel(&[LIST])).unwrap();
     }

@@ -54,4 +54,4 @@ mod tpm;
 pub mod wire;
 mod x509;
 
-pub use tpm::{Origin, PowerOnError, Tpm};
+pub use tpm::{Existing, Origin, PowerOnError, Tpm};

@@ -23,6 +23,18 @@ pub enum Origin {
     Manufactured,
     /// A manufacture had begun and not ended: done again from the start.
     ManufacturedAgain,
+    /// There was a TPM, or what is left of one, and its owner asked for another in its
+    /// place.
+    Replaced,
+}
+
+/// What becomes of a TPM whose records are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// It is used.
+    Keep,
+    /// It gives way to a new one: all that hangs on it is lost. For its owner only.
+    Replace,
 }
 
 /// Why a TPM could not be powered on.
@@ -72,21 +84,38 @@ impl Tpm {
     /// # Errors
     /// See [`PowerOnError`]; records that are there but damaged are never written over.
     pub fn power_on(
+        environment: Box<dyn Environment + Send>,
+        storage: Box<dyn Storage + Send>,
+        crypto: &'static (dyn Crypto + Sync),
+    ) -> Result<(Self, Origin), PowerOnError> {
+        Self::power_on_with(Existing::Keep, environment, storage, crypto)
+    }
+
+    /// The same, with the owner's word on what becomes of a TPM that is there; nothing a
+    /// guest can send says it. Replacing needs no record that parses.
+    ///
+    /// # Errors
+    /// As [`Self::power_on`]. A manufacture that was interrupted is finished by the next
+    /// power-on.
+    pub fn power_on_with(
+        existing: Existing,
         mut environment: Box<dyn Environment + Send>,
         mut storage: Box<dyn Storage + Send>,
         crypto: &'static (dyn Crypto + Sync),
     ) -> Result<(Self, Origin), PowerOnError> {
-        let loaded = records::load(storage.load()?)?;
-        let origin = match &loaded {
-            Loaded::State(_) => Origin::Loaded,
-            Loaded::Nothing => Origin::Manufactured,
-            Loaded::Interrupted => Origin::ManufacturedAgain,
-        };
-        let mut state = match loaded {
-            Loaded::State(state) => state,
-            Loaded::Nothing | Loaded::Interrupted => {
-                manufacture::run(&mut *environment, &mut *storage, crypto)?
+        let records = storage.load()?;
+        let (kept, origin) = if existing == Existing::Replace && !records.is_empty() {
+            (None, Origin::Replaced)
+        } else {
+            match records::load(records)? {
+                Loaded::State(state) => (Some(state), Origin::Loaded),
+                Loaded::Nothing => (None, Origin::Manufactured),
+                Loaded::Interrupted => (None, Origin::ManufacturedAgain),
             }
+        };
+        let mut state = match kept {
+            Some(state) => state,
+            None => manufacture::run(&mut *environment, &mut *storage, crypto)?,
         };
         state.ram = fresh_ram(&mut *environment)?;
         let now_ms = environment.now_ms();
@@ -225,19 +254,5 @@ impl Tpm {
     #[must_use]
     pub fn ek_public(&self) -> &[u8] {
         &self.state.ek_public
-    }
-
-    /// Makes a new TPM in place of this one: new seeds, everything else gone. For the owner's
-    /// tools; nothing a guest can send reaches it.
-    ///
-    /// # Errors
-    /// See [`PowerOnError`]. An interrupted one is finished by the next power-on.
-    pub fn re_manufacture(&mut self) -> Result<(), PowerOnError> {
-        let mut state = manufacture::run(&mut *self.environment, &mut *self.storage, self.crypto)?;
-        state.ram = fresh_ram(&mut *self.environment)?;
-        self.state = state;
-        self.now_ms = self.environment.now_ms();
-        self.measuring = None;
-        Ok(())
     }
 }

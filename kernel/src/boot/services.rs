@@ -29,7 +29,12 @@ pub(super) fn start(machine: &Machine, storage: &Storage) -> Result<Services, Se
     {
         let start = machine.clock.now();
         let (entropy, clock) = (machine.entropy, machine.clock);
-        let tpm = crate::services::vtpm::power_on(volume.cloned(), entropy, clock)?;
+        let existing = if cfg!(feature = "vtpm-remanufacture") {
+            vtpm::Existing::Replace
+        } else {
+            vtpm::Existing::Keep
+        };
+        let tpm = crate::services::vtpm::power_on_with(existing, volume.cloned(), entropy, clock)?;
         machine.report_time("powering the vTPM on", start);
         services.tpm = crate::services::Service::new(tpm);
     }

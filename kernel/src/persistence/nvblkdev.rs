@@ -471,27 +471,39 @@ impl NvBlkDev for FsDevice {
     }
 }
 
+/// A request that was carried out, and what came of it; an error only where it is lost.
+type Answered<R> = Result<(R, Result<(), NvBlkDevIoError>), NvBlkDevIoError>;
+
+/// Gives `request` back with what came of it, unless the device is held back.
+fn carry_out<R>(
+    device: &FsDevice,
+    request: &mut Option<R>,
+    work: impl FnOnce(&mut R) -> Result<(), NvBlkDevIoError>,
+) -> Poll<Answered<R>> {
+    if device.is_held_back() {
+        return Poll::Pending;
+    }
+    Poll::Ready(match request.take() {
+        Some(mut request) => {
+            let result = work(&mut request);
+            Ok((request, result))
+        }
+        None => Err(NvBlkDevIoError::Internal),
+    })
+}
+
 /// A read. Ready at the first poll unless the device is held back.
 pub struct Read<R>(Option<R>);
 
 impl<R: NvBlkDevReadRequest> NvBlkDevFuture<FsDevice> for Read<R> {
-    type Output = Result<(R, Result<(), NvBlkDevIoError>), NvBlkDevIoError>;
+    type Output = Answered<R>;
 
     fn poll(
         mut self: Pin<&mut Self>,
         device: &FsDevice,
         _: &mut Context<'_>,
     ) -> Poll<Self::Output> {
-        if device.is_held_back() {
-            return Poll::Pending;
-        }
-        Poll::Ready(match self.0.take() {
-            Some(mut request) => {
-                let result = device.read_request(&mut request);
-                Ok((request, result))
-            }
-            None => Err(NvBlkDevIoError::Internal),
-        })
+        carry_out(device, &mut self.0, |request| device.read_request(request))
     }
 }
 
@@ -499,23 +511,14 @@ impl<R: NvBlkDevReadRequest> NvBlkDevFuture<FsDevice> for Read<R> {
 pub struct Write<R>(Option<R>);
 
 impl<R: NvBlkDevWriteRequest> NvBlkDevFuture<FsDevice> for Write<R> {
-    type Output = Result<(R, Result<(), NvBlkDevIoError>), NvBlkDevIoError>;
+    type Output = Answered<R>;
 
     fn poll(
         mut self: Pin<&mut Self>,
         device: &FsDevice,
         _: &mut Context<'_>,
     ) -> Poll<Self::Output> {
-        if device.is_held_back() {
-            return Poll::Pending;
-        }
-        Poll::Ready(match self.0.take() {
-            Some(request) => {
-                let result = device.write_request(&request);
-                Ok((request, result))
-            }
-            None => Err(NvBlkDevIoError::Internal),
-        })
+        carry_out(device, &mut self.0, |request| device.write_request(request))
     }
 }
 

@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 use vtpm::crypto::Native;
 use vtpm::environment::{Environment, RandomError};
 use vtpm::storage::{Change, Memory, RecordBytes, RecordId, Storage, StorageError};
-use vtpm::{Origin, PowerOnError};
+use vtpm::{Existing, Origin, PowerOnError};
 
 /// Powers the TPM on, and says in the log what state it has and why. Without a volume the
 /// state is lost at the end of this boot.
@@ -24,13 +24,27 @@ pub fn power_on(
     entropy: &'static dyn Entropy,
     clock: &'static dyn Clock,
 ) -> Result<Box<dyn Tpm>, PowerOnError> {
+    power_on_with(Existing::Keep, volume, entropy, clock)
+}
+
+/// The same, with the word of the owner, who built this image, on what becomes of a TPM
+/// that is there; neither the guest nor the host alone can say it.
+///
+/// # Errors
+/// [`PowerOnError`]; see [`vtpm::Tpm::power_on_with`].
+pub fn power_on_with(
+    existing: Existing,
+    volume: Option<Arc<dyn Volume>>,
+    entropy: &'static dyn Entropy,
+    clock: &'static dyn Clock,
+) -> Result<Box<dyn Tpm>, PowerOnError> {
     let kept = volume.is_some();
     let storage: Box<dyn Storage + Send> = match volume {
         Some(volume) => Box::new(Records { volume }),
         None => Box::new(Memory::new()),
     };
     let machine = Box::new(Machine { entropy, clock });
-    let (tpm, origin) = vtpm::Tpm::power_on(machine, storage, &Native)?;
+    let (tpm, origin) = vtpm::Tpm::power_on_with(existing, machine, storage, &Native)?;
     match (origin, kept) {
         (Origin::Loaded, _) => log::info!("vTPM: loaded existing state from the volume"),
         (Origin::Manufactured, true) => {
@@ -38,6 +52,11 @@ pub fn power_on(
         }
         (Origin::ManufacturedAgain, _) => {
             log::warn!("vTPM: manufactured new state, an earlier manufacture was interrupted");
+        }
+        (Origin::Replaced, _) => {
+            log::warn!(
+                "vTPM: manufactured new state in place of what was on the volume, this build does so at every boot"
+            );
         }
         (Origin::Manufactured, false) => {
             log::warn!("vTPM: manufactured volatile state, there is no volume to keep it on");
@@ -250,6 +269,29 @@ mod tests {
             put(&good);
         }
         drop(on(&volume));
+    }
+
+    #[test]
+    fn the_owner_can_have_another_tpm_in_place_of_one_and_of_a_damaged_one() {
+        let volume = Arc::new(MemoryVolume::new(1 << 20));
+        let replace = || {
+            let volume: Arc<dyn Volume> = volume.clone();
+            power_on_with(Existing::Replace, Some(volume), &ENTROPY, clock()).expect("starts")
+        };
+        let first = replace().ek_public().to_vec();
+        let second = replace().ek_public().to_vec();
+        assert_ne!(first, second);
+        assert_eq!(on(&volume).ek_public(), second);
+
+        for index in volume.list(Namespace::Vtpm).unwrap() {
+            let mut transaction = Transaction::new();
+            let damaged = file_data(b"nothing").unwrap();
+            transaction.write(file(index), damaged).unwrap();
+            volume.transaction(transaction).unwrap();
+        }
+        let third = replace().ek_public().to_vec();
+        assert_ne!(second, third);
+        assert_eq!(on(&volume).ek_public(), third);
     }
 
     #[test]

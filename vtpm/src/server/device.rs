@@ -138,6 +138,7 @@ impl LocalTpm {
                     "manufactured new TPM state: an earlier manufacture had been interrupted"
                 );
             }
+            Origin::Replaced => log::info!("manufactured new TPM state in place of another"),
         }
         Ok(tpm)
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use tpm2_protocol::{data::TpmCc, frame::TpmResponse};
 use vtpm::{
-    Origin, PowerOnError, Tpm,
+    Existing, Origin, PowerOnError, Tpm,
     crypto::{HashAlg, KdfRng, Native},
     environment::{Environment, RandomError},
     storage::{Change, Memory, RecordBytes, RecordId, Storage, StorageError},
@@ -63,13 +63,19 @@ pub struct Client {
 
 /// Powers a TPM on with the records in `store`.
 pub fn power_on(store: &Shared, seed: u8) -> Result<Client, PowerOnError> {
+    power_on_with(Existing::Keep, store, seed)
+}
+
+/// The same, with the owner's word on what is there.
+pub fn power_on_with(existing: Existing, store: &Shared, seed: u8) -> Result<Client, PowerOnError> {
     let now = Arc::new(Mutex::new(0));
     let rng = KdfRng::new(HashAlg::Sha256, &[seed], "test machine", &[]);
     let machine = Machine {
         rng,
         now: now.clone(),
     };
-    let (tpm, origin) = Tpm::power_on(Box::new(machine), Box::new(store.clone()), &Native)?;
+    let storage = Box::new(store.clone());
+    let (tpm, origin) = Tpm::power_on_with(existing, Box::new(machine), storage, &Native)?;
     Ok(Client {
         tpm,
         store: store.clone(),

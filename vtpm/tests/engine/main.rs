@@ -3,7 +3,7 @@
 mod client;
 
 use client::*;
-use vtpm::{Origin, PowerOnError, storage::StorageError};
+use vtpm::{Existing, Origin, PowerOnError, storage::StorageError};
 
 const INDEX: u32 = 0x0150_0000;
 
@@ -127,12 +127,25 @@ fn interrupted_manufacture_is_detected_and_done_again() {
     let old = client.tpm.ek_public().to_vec();
     let commits = store.lock().commits();
     store.lock().fail_after(1, StorageError::Unavailable);
-    assert!(client.tpm.re_manufacture().is_err());
+    assert!(power_on_with(Existing::Replace, &store, 3).is_err());
     assert_eq!(store.lock().commits(), commits + 1);
     store.lock().heal();
-    let client = power_on(&store, 3).unwrap();
+    let client = power_on(&store, 4).unwrap();
     assert_eq!(client.origin, Origin::ManufacturedAgain);
     assert_ne!(client.tpm.ek_public(), old);
+}
+
+#[test]
+fn owner_can_have_a_new_tpm_in_place_of_one() {
+    let store = Shared::default();
+    let first = power_on_with(Existing::Replace, &store, 1).unwrap();
+    assert_eq!(first.origin, Origin::Manufactured);
+    let second = power_on_with(Existing::Replace, &store, 2).unwrap();
+    assert_eq!(second.origin, Origin::Replaced);
+    assert_ne!(second.tpm.ek_public(), first.tpm.ek_public());
+    let kept = power_on(&store, 3).unwrap();
+    assert_eq!(kept.origin, Origin::Loaded);
+    assert_eq!(kept.tpm.ek_public(), second.tpm.ek_public());
 }
 
 #[test]

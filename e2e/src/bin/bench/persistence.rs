@@ -1,11 +1,10 @@
 //! What persistence costs: requests, counted in the booted kernel; CPU time and
 //! instructions, in the host build.
 
-use std::collections::BTreeMap;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use e2e::{Servers, image, tree, workload};
+use e2e::{tree, workload};
 
 use super::table::Table;
 
@@ -38,52 +37,23 @@ pub fn measure(table: &mut Table) -> Result<()> {
 }
 
 fn counts(table: &mut Table) -> Result<()> {
-    let servers = Servers::start()?;
-    let on_host = on_host()?;
-    for (n, request) in [
-        "overwrite=64",
-        "overwrite=4096",
-        "overwrite=16384",
-        "overwrite=65536",
-        "overwrite=262144",
-        "mount=0",
-        &format!("growth={COMMITS}"),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        eprintln!("in the kernel: {request}");
-        let state = servers.path(&format!("state{n}.img"));
-        image::creation_header(&state)?;
-        let boot = workload::asking(servers.guest().image(&state), request).boot()?;
-        for (key, value) in workload::numbers(&boot)? {
-            let host = on_host.get(&key);
-            ensure!(
-                host == Some(&value),
-                "{key} is {value} in the kernel and {host:?} on the host"
-            );
-            let value = value as f64;
-            match BESIDE.iter().find(|(beside, ..)| *beside == key) {
-                Some((_, obvious, goal)) => {
-                    table.add_beside(&key, value, obvious, goal, "in the kernel and on the host");
-                }
-                None => table.add(key, value, "in the kernel and on the host"),
+    eprintln!("costs in the kernel");
+    let costs = workload::kernel_costs(COMMITS)?;
+    let on_host = workload::host_costs(COMMITS)?;
+    ensure!(
+        costs == on_host,
+        "the kernel counts {costs:?}, the host {on_host:?}"
+    );
+    for (key, value) in costs {
+        let value = value as f64;
+        match BESIDE.iter().find(|(beside, ..)| *beside == key) {
+            Some((_, obvious, goal)) => {
+                table.add_beside(&key, value, obvious, goal, "in the kernel and on the host");
             }
+            None => table.add(key, value, "in the kernel and on the host"),
         }
     }
     Ok(())
-}
-
-fn on_host() -> Result<BTreeMap<String, i64>> {
-    let output = Command::new(tree::built("bench-persistence"))
-        .env("SVSM_BENCH_COMMITS", COMMITS.to_string())
-        .output()?;
-    ensure!(
-        output.status.success(),
-        "bench-persistence: {}",
-        output.status
-    );
-    serde_json::from_slice(&output.stdout).context("bench-persistence prints an object")
 }
 
 /// The same code with the CPU's instructions for cryptography and without, each time

@@ -9,7 +9,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 use place::Place;
 use vtpm::{
-    Origin, Tpm,
+    Existing, Origin, Tpm,
     crypto::Native,
     server::{Directory, HostEnvironment},
 };
@@ -129,12 +129,14 @@ fn run(command: Command) -> Result<(), Error> {
 fn make(directory: &std::path::Path, replace: bool) -> Result<(), Error> {
     let storage = Directory::open(directory)?;
     let environment = Box::new(HostEnvironment::default());
-    let (mut tpm, origin) = Tpm::power_on(environment, Box::new(storage), &Native)?;
+    let existing = if replace {
+        Existing::Replace
+    } else {
+        Existing::Keep
+    };
+    let (tpm, origin) = Tpm::power_on_with(existing, environment, Box::new(storage), &Native)?;
     if origin == Origin::Loaded {
-        if !replace {
-            return Err(Error::Exists(directory.display().to_string()));
-        }
-        tpm.re_manufacture()?;
+        return Err(Error::Exists(directory.display().to_string()));
     }
     println!("endorsement key {}", hex::encode(tpm.ek_public()));
     Ok(())
