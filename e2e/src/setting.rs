@@ -42,7 +42,8 @@ impl Setting {
         Ok(setting)
     }
 
-    fn without_image() -> Result<Self> {
+    /// Without an image yet.
+    pub fn without_image() -> Result<Self> {
         let servers = Servers::start()?;
         let state = servers.path("state.img");
         Ok(Self { servers, state })
