@@ -50,7 +50,8 @@ TEST_IMAGES := selftest bench guestlink remanufacture
 guestlink-features := guestlink,vtpm,uefivars
 remanufacture-features := $(guestlink-features),vtpm-remanufacture
 
-.PHONY: all help setup programs images test-images $(TEST_IMAGES:%=%-image) tools demo test check unit e2e lint fmt \
+.PHONY: all help setup programs images test-images $(TEST_IMAGES:%=%-image) tools demo test test-full check unit e2e lint fmt \
+  tpm-clients tpm-suites \
   clippy clippy-host clippy-metal shellcheck unsafe-report measurement reproducible doc bench proofs fuzz clean
 
 all: images tools
@@ -59,6 +60,7 @@ help:
 	echo 'make [FEATURES=attest,cocoonfs] [RELEASE=1] [V=1]   images and host tools, into bin/'
 	echo 'make demo      six boots on one image: attested, counted, a secret sealed and unsealed, Secure Boot'
 	echo 'make test      every check: format, lints, unit tests, feature sets, end to end'
+	echo 'make test-full make test, and what takes longer: all test suites of TPM clients'
 	echo 'make clippy    lints only (Rust and shell, format)'
 	echo 'make reproducible  build the images once more in another place, and compare'
 	echo 'make doc       API documentation, into target/doc'
@@ -123,7 +125,12 @@ test:
 	$(MAKE) all FEATURES=attest,cocoonfs
 	$(MAKE) unsafe-report measurement reproducible doc
 	$(MAKE) e2e
+	$(MAKE) tpm-clients tpm-suites
 	echo 'make test: all passed'
+
+test-full: test
+	$(MAKE) tpm-suites SUITES=esapi
+	echo 'make test-full: all passed'
 
 lint: fmt shellcheck clippy-host clippy-metal
 clippy: setup lint
@@ -179,6 +186,17 @@ reproducible:
 e2e:
 	$(say) TEST 'end to end, in QEMU'
 	$(CARGO) test $(CARGO_FLAGS) --no-fail-fast -p e2e -- --test-threads=$(or $(E2E_THREADS),2)
+
+# Clients of a TPM against the TPM server on the host.
+tpm-clients: tools
+	$(say) TEST 'clients of a TPM, with a restart of the server'
+	scripts/tpm-clients.sh $(BIN)/vtpm-server
+
+# Test suites of other projects; SUITES=all runs tss-esapi, which has to be built, too.
+tpm-suites: tools
+	scripts/setup.sh suites
+	$(say) TEST 'test suites of TPM clients ($(or $(SUITES),pytss))'
+	scripts/tpm-suites.sh $(or $(SUITES),pytss) $(BIN)/vtpm-server
 
 # --- and the rest ---------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the build, the demo and the tests need and is not there yet.
 #
-#   scripts/setup.sh [fuzz] [bench]     adds what `make fuzz`, `make bench` need
+#   scripts/setup.sh [fuzz] [bench] [suites]     adds what `make fuzz`, `make bench` and
+#                                                `make tpm-suites` need
 #
 # Says what it installs and why; says nothing when all is there. Tools that are
 # not packages of the distribution go into target/tools, not into the system.
@@ -22,15 +23,17 @@ have() { command -v "$1" >/dev/null; }
 
 want_fuzz=
 want_bench=
+want_suites=
 for arg in "$@"; do
     case $arg in
     fuzz) want_fuzz=1 ;;
     bench) want_bench=1 ;;
+    suites) want_suites=1 ;;
     -h | --help)
-        sed -n '2,7s/^# \{0,1\}//p' "$0"
+        sed -n '2,8s/^# \{0,1\}//p' "$0"
         exit
         ;;
-    *) die "unknown argument: $arg (known: fuzz, bench)" ;;
+    *) die "unknown argument: $arg (known: fuzz, bench, suites)" ;;
     esac
 done
 
@@ -50,6 +53,7 @@ need() { # PACKAGE REASON
 }
 
 python_is_complete() { have python3 && python3 -c 'import venv, ensurepip' 2>/dev/null; }
+python_headers() { python3 -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null; }
 rust_is_complete() {
     local sysroot tool
     sysroot=$("$top/scripts/toolchain.sh" 2>/dev/null) || return 1
@@ -80,6 +84,7 @@ wants_debian() {
     have clevis-encrypt-tpm2 || need clevis-tpm2 "client of the vTPM in the end-to-end tests"
     have cryptsetup || need cryptsetup-bin "makes the disk that the vTPM unlocks in the end-to-end tests"
     have systemd-cryptenroll || need "$(cryptenroll_package)" "client of the vTPM in the end-to-end tests"
+    have swtpm_setup || need swtpm-tools "makes TPMs with certificates in the tests of the vTPM"
     compgen -G '/usr/lib/*/ossl-modules/tpm2.so' >/dev/null || need tpm2-openssl "client of the vTPM in the end-to-end tests"
     [ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] || need ovmf "firmware of the machine that measures its boot into the vTPM"
     have sign-efi-sig-list || need efitools "makes and signs keys for Secure Boot in the demo and the tests"
@@ -94,6 +99,11 @@ wants_debian() {
     if [ -n "$want_bench" ] && ! have valgrind; then
         need valgrind "counts instructions"
     fi
+    if [ -n "$want_suites" ]; then
+        [ -e /usr/include/tss2/tss2_esys.h ] || need libtss2-dev "what the test suites of tpm2-pytss and tss-esapi are built with"
+        have pkg-config || need pkg-config "finds it"
+        python_headers || need python3-dev "builds tpm2-pytss"
+    fi
 }
 
 wants_fedora() {
@@ -107,6 +117,7 @@ wants_fedora() {
     have clevis-encrypt-tpm2 || need clevis "client of the vTPM in the end-to-end tests"
     have cryptsetup || need cryptsetup "makes the disk that the vTPM unlocks in the end-to-end tests"
     have systemd-cryptenroll || need systemd-udev "client of the vTPM in the end-to-end tests"
+    have swtpm_setup || need swtpm-tools "makes TPMs with certificates in the tests of the vTPM"
     compgen -G '/usr/lib*/ossl-modules/tpm2.so' >/dev/null || need tpm2-openssl "client of the vTPM in the end-to-end tests"
     [ -e /usr/share/edk2/ovmf/OVMF_CODE_4M.qcow2 ] || need edk2-ovmf "firmware of the machine that measures its boot into the vTPM"
     have sign-efi-sig-list || need efitools "makes and signs keys for Secure Boot in the demo and the tests"
@@ -116,6 +127,11 @@ wants_fedora() {
     fi
     if [ -n "$want_bench" ] && ! have valgrind; then
         need valgrind "counts instructions"
+    fi
+    if [ -n "$want_suites" ]; then
+        [ -e /usr/include/tss2/tss2_esys.h ] || need tpm2-tss-devel "what the test suites of tpm2-pytss and tss-esapi are built with"
+        have pkg-config || need pkgconf-pkg-config "finds it"
+        python_headers || need python3-devel "builds tpm2-pytss"
     fi
     if ! rust_is_complete && ! have rustup; then
         need rust "compiler for everything"
