@@ -12,6 +12,8 @@
 #   --mock-snp DIR       native platform, kernel built with feature mock-snp: sign
 #                        reports with the test root in DIR that
 #                        "kbs-test make-test-root DIR" made
+#   --patience SECONDS   longest wait of the SVSM for aproxy, 1 to 600; shortens the
+#                        waits that are built in, never extends one
 #   --qemu PATH          QEMU to use (default: qemu-system-x86_64)
 #   --igvm FILE          boot image of an SNP guest (default: bin/coconut-qemu.igvm);
 #                        on the native platform the image whose digest is reported
@@ -40,7 +42,7 @@ usage_error() {
     exit 64
 }
 
-platform=auto qemu=qemu-system-x86_64 accel=auto aproxy='' mock_snp='' guestlink='' image='' memory='' log='' dry_run=''
+platform=auto qemu=qemu-system-x86_64 accel=auto aproxy='' patience='' mock_snp='' guestlink='' image='' memory='' log='' dry_run=''
 seconds=0
 igvm=$top/bin/coconut-qemu.igvm
 kernel=$top/bin/svsm-native.elf
@@ -49,10 +51,11 @@ extra=()
 
 while [ $# -gt 0 ]; do
     case $1 in
-    --aproxy | --mock-snp | --guestlink | --state | --qemu | --igvm | --kernel | --image | --accel | --memory | --log | --timeout)
+    --aproxy | --patience | --mock-snp | --guestlink | --state | --qemu | --igvm | --kernel | --image | --accel | --memory | --log | --timeout)
         [ $# -ge 2 ] || usage_error "$1 needs a value"
         ;;&
     --aproxy) aproxy=$2 ;;
+    --patience) patience=$2 ;;
     --mock-snp) mock_snp=$2 ;;
     --guestlink) guestlink=$2 ;;
     --state) states+=("$2") ;;
@@ -97,6 +100,7 @@ file_for() { # OPTION FILE
 
 command -v "$qemu" >/dev/null || usage_error "no QEMU at $qemu; scripts/setup.sh installs one"
 [[ $seconds =~ ^[0-9]+$ ]] || usage_error "--timeout takes whole seconds, not '$seconds'"
+[[ -z $patience || $patience =~ ^[1-9][0-9]{0,2}$ ]] || usage_error "--patience takes seconds, 1 to 600, not '$patience'"
 [[ -z $memory || $memory =~ ^[0-9]+[MGmg]?$ ]] || usage_error "--memory takes a number with M or G, not '$memory'"
 for state in "${states[@]}"; do
     file_for --state "$state"
@@ -190,6 +194,7 @@ for n in "${!states[@]}"; do
     cmd+=(-drive "file=$(quoted "${states[n]}"),format=raw,if=none,id=svsm_storage$n,cache=$cache"
         -device "virtio-blk-device,drive=svsm_storage$n,bus=virtio-mmio-bus.$n")
 done
+[ -z "$patience" ] || cmd+=(-fw_cfg "name=opt/org.coconut-svsm/attestation-patience,string=$patience")
 cmd+=("${extra[@]}")
 
 if [ -n "$dry_run" ]; then

@@ -24,29 +24,67 @@ const SCALAR_LEN: usize = 72;
 /// TCB_VERSION of the chip that does not exist: boot loader 3, TEE 0, SNP 8, microcode 115.
 const TCB: [u8; 8] = [3, 0, 0, 0, 0, 0, 8, 115];
 
-/// POLICY: SMT is allowed, and the bit that is always one.
-const POLICY: u64 = 1 << 16 | 1 << 17;
-
 /// SIGNATURE_ALGO: ECDSA P-384 with SHA-384.
 const SIGNATURE_ALGO: u32 = 1;
 
 /// CPUID family, model and stepping: Milan.
 const CPUID: [u8; 3] = [0x19, 0x01, 0x01];
 
+/// What a report says of the guest that asked for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claims {
+    /// POLICY.
+    pub policy: u64,
+    /// VMPL.
+    pub vmpl: u32,
+}
+
+impl Default for Claims {
+    /// A guest that a server may trust: at VMPL 0, SMT is allowed, nothing else is; and the
+    /// bit that is always one.
+    fn default() -> Self {
+        Self {
+            policy: 1 << 16 | 1 << 17,
+            vmpl: 0,
+        }
+    }
+}
+
+impl Claims {
+    /// Reads `name=number` in decimal digits, white space between, of `policy` and `vmpl`;
+    /// what is not named is as usual.
+    pub fn parse(text: &[u8]) -> Result<Self, EvidenceError> {
+        const MALFORMED: EvidenceError = EvidenceError::Platform("the mock claims are malformed");
+        let text = core::str::from_utf8(text).map_err(|_| MALFORMED)?;
+        let mut claims = Self::default();
+        for entry in text.split_ascii_whitespace() {
+            match entry.split_once('=').ok_or(MALFORMED)? {
+                ("policy", number) => claims.policy = number.parse().map_err(|_| MALFORMED)?,
+                ("vmpl", number) => claims.vmpl = number.parse().map_err(|_| MALFORMED)?,
+                _ => return Err(MALFORMED),
+            }
+        }
+        Ok(claims)
+    }
+}
+
 /// A chip that does not exist.
 pub struct MockSnp {
     key: SigningKey,
     certificates: Vec<u8>,
     measurement: [u8; MEASUREMENT_LEN],
+    claims: Claims,
 }
 
 impl MockSnp {
     /// A chip with this VCEK (PKCS#8, DER), whose host hands out `certificates` (a table as
-    /// in the GHCB specification; empty for none) and has launched what has `measurement`.
+    /// in the GHCB specification; empty for none) and has launched what has `measurement`, as
+    /// a guest of which `claims` are true.
     pub fn new(
         vcek: &[u8],
         certificates: Vec<u8>,
         measurement: [u8; MEASUREMENT_LEN],
+        claims: Claims,
     ) -> Result<Self, EvidenceError> {
         let key = SigningKey::from_pkcs8_der(vcek).map_err(|_| {
             EvidenceError::Platform("the key of the mock VCEK is not P-384 in PKCS#8 form")
@@ -55,6 +93,7 @@ impl MockSnp {
             key,
             certificates,
             measurement,
+            claims,
         })
     }
 
@@ -62,7 +101,8 @@ impl MockSnp {
         let mut report = [0; REPORT_LEN];
         let mut put = |at: usize, bytes: &[u8]| report[at..at + bytes.len()].copy_from_slice(bytes);
         put(0x00, &3u32.to_le_bytes());
-        put(0x08, &POLICY.to_le_bytes());
+        put(0x08, &self.claims.policy.to_le_bytes());
+        put(0x30, &self.claims.vmpl.to_le_bytes());
         put(0x34, &SIGNATURE_ALGO.to_le_bytes());
         put(0x50, report_data.padded());
         put(0x90, &self.measurement);
@@ -123,12 +163,15 @@ mod tests {
     #[test]
     fn report_is_signed_over_what_it_says() {
         let key = SecretKey::from_slice(&[0x33; 48]).unwrap();
-        let chip = MockSnp::new(&pkcs8(&key), vec![1, 2], [0x77; 48]).unwrap();
+        let claims = Claims::parse(b"vmpl=2\n policy=720896").unwrap();
+        let chip = MockSnp::new(&pkcs8(&key), vec![1, 2], [0x77; 48], claims).unwrap();
         let Evidence::Snp { report, certs_buf } = chip.evidence(&[9; 48].into()).unwrap() else {
             panic!("not an SNP report");
         };
         assert_eq!(certs_buf, Some(vec![1, 2].into()));
         assert_eq!(report.len(), 1184);
+        assert_eq!(report[0x08..0x10], [0, 0, 11, 0, 0, 0, 0, 0]);
+        assert_eq!(report[0x30..0x34], [2, 0, 0, 0]);
         assert_eq!(report[0x50..0x80], [9; 48]);
         assert_eq!(report[0x80..0x90], [0; 16]);
         assert_eq!(report[0x90..0xc0], [0x77; 48]);
@@ -146,7 +189,24 @@ mod tests {
         let key = SecretKey::from_slice(&[0x33; 48]).unwrap();
         let good = pkcs8(&key);
         for bad in [&good[..good.len() - 1], &good[1..], b"", &[0xff; 1024]] {
-            assert!(MockSnp::new(bad, vec![], [0; 48]).is_err());
+            assert!(MockSnp::new(bad, vec![], [0; 48], Claims::default()).is_err());
+        }
+    }
+
+    #[test]
+    fn malformed_claims_are_refused() {
+        assert_eq!(Claims::parse(b" "), Ok(Claims::default()));
+        for bad in [
+            &b"vmpl"[..],
+            b"vmpl=",
+            b"vmpl=x",
+            b"vmpl=-1",
+            b"vmpl=4294967296",
+            b"policy=0x30000",
+            b"measurement=1",
+            b"\xff",
+        ] {
+            assert!(Claims::parse(bad).is_err());
         }
     }
 }

@@ -42,6 +42,18 @@ impl Default for Timeouts {
     }
 }
 
+impl Timeouts {
+    /// These, but none longer than `limit`.
+    pub fn at_most(self, limit: Duration) -> Self {
+        Self {
+            negotiation: self.negotiation.min(limit),
+            decision: self.decision.min(limit),
+            message: self.message.min(limit),
+            report: self.report.min(limit),
+        }
+    }
+}
+
 /// Why a message did not get through.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LinkError {
@@ -246,5 +258,27 @@ impl Question<'_> {
                 expected: HEADER_LEN + self.json.len(),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_can_be_shortened_and_not_extended() {
+        let usual = Timeouts::default();
+        assert_eq!(usual.at_most(Duration::MAX), usual);
+        let second = Duration::from_secs(1);
+        let short = Timeouts {
+            negotiation: second,
+            decision: second,
+            message: second,
+            report: second,
+        };
+        assert_eq!(usual.at_most(second), short);
+        let between = usual.at_most(Duration::from_secs(20));
+        assert_eq!(between.negotiation, usual.negotiation);
+        assert_eq!(between.decision, Duration::from_secs(20));
     }
 }
