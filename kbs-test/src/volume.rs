@@ -150,8 +150,10 @@ pub enum LedgerMode {
     Off,
     /// Every boot: a disk that is behind by a boot is refused.
     Boot,
-    /// Every boot and every commit.
+    /// Every boot and every commit; a commit is answered before its report is acknowledged.
     Commit,
+    /// Every boot and every commit; a commit is answered when its report is acknowledged.
+    Strict,
 }
 
 impl LedgerMode {
@@ -161,6 +163,7 @@ impl LedgerMode {
             Self::Off => "off",
             Self::Boot => "boot",
             Self::Commit => "commit",
+            Self::Strict => "strict",
         }
     }
 }

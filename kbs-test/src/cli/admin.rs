@@ -101,7 +101,8 @@ pub struct PolicyArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub forbid_smt: Option<bool>,
 
-    /// What SVSMs report: nothing, every boot, or every commit as well.
+    /// What SVSMs report: nothing, every boot, or every commit as well, answered before (commit) or
+    /// after (strict) it is recorded.
     #[arg(long, value_name = "MODE")]
     pub ledger: Option<LedgerMode>,
 

@@ -143,8 +143,9 @@ impl<'c, S: ByteStream> Reporter<'c, S> {
     /// at once: [`poll`](Self::poll) sends the report. Does nothing unless the server
     /// wants a report of every commit.
     pub fn commit(&mut self, counter: u64) -> Result<(), ReportError> {
-        if self.mode != Ledger::Commit {
-            return Ok(());
+        match self.mode {
+            Ledger::Off | Ledger::Boot => return Ok(()),
+            Ledger::Commit | Ledger::Strict => {}
         }
         if self.volume.is_none() {
             return Err(ReportError::NotOpen);

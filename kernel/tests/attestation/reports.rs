@@ -134,6 +134,18 @@ fn commits_during_a_report_become_one_report() {
 }
 
 #[test]
+fn commits_are_reported_one_by_one_in_strict_mode() {
+    let mut proxy = then(Ledger::Strict, honest_answers(3));
+    let mut reporter = reporter(&mut proxy);
+    block_on(reporter.open(IDENTITY, 5, 78)).unwrap();
+    for counter in [79, 80] {
+        reporter.commit(counter).unwrap();
+        block_on(reporter.settle()).unwrap();
+        assert_eq!(reporter.acknowledged().unwrap().counter, counter);
+    }
+}
+
+#[test]
 fn counter_that_was_reported_never_goes_back() {
     let mut proxy = then(Ledger::Commit, honest_answers(2));
     let mut reporter = reporter(&mut proxy);

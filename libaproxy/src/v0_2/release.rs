@@ -30,8 +30,11 @@ pub enum Ledger {
     Off,
     /// One report when the volume was opened.
     Boot,
-    /// One more for every commit.
+    /// One more for every commit, while the SVSM goes on.
     Commit,
+    /// One more for every commit, and nothing that follows from the commit is answered
+    /// before the report is acknowledged.
+    Strict,
 }
 
 /// The plaintext of an authenticated answer. Nothing in it may be used before the

@@ -236,6 +236,7 @@ def main():
         *(exchange(f"sender's {c} begins with zeros on {crv}", crv,
                    theirs=search(crv, f"sender {c}", i))
           for crv in CURVES for i, c in enumerate("xy")),
+        exchange("with a strict ledger", "P-384", state="formatted", mode="strict", counter=1),
     ]
     vectors = {
         "exchanges": exchanges,
