@@ -1,6 +1,8 @@
 //! A proxy in this process, and an SVSM that talks to it.
 #![allow(dead_code, reason = "every test program uses its own part")]
 
+pub mod client;
+
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -31,6 +33,9 @@ use sha2::{Digest, Sha512};
 
 /// Long enough that only a hang exceeds it.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The resource that is asked for unless a test says otherwise.
+const DEFAULT: &str = "default/sample/test";
 
 /// Lines of a log, to be waited for.
 #[derive(Clone, Default)]
@@ -94,26 +99,33 @@ impl Proxy {
         Self::with_limits(url, flavour, PeerLimits::default(), ServerLimits::default())
     }
 
+    /// The same for another resource than the usual one.
+    pub fn for_resource(url: &str, flavour: Flavour, resource: &str) -> Self {
+        let limits = (PeerLimits::default(), ServerLimits::default());
+        Self::with_roots(url, flavour, resource, limits, None)
+    }
+
     /// A proxy for an https server that trusts the certificates in `roots`.
     pub fn trusting(url: &str, roots: &[u8]) -> Self {
         let limits = (PeerLimits::default(), ServerLimits::default());
-        Self::with_roots(url, Flavour::KbsTest, limits, Some(roots))
+        Self::with_roots(url, Flavour::KbsTest, DEFAULT, limits, Some(roots))
     }
 
     fn with_limits(url: &str, flavour: Flavour, peer: PeerLimits, server: ServerLimits) -> Self {
-        Self::with_roots(url, flavour, (peer, server), None)
+        Self::with_roots(url, flavour, DEFAULT, (peer, server), None)
     }
 
     fn with_roots(
         url: &str,
         flavour: Flavour,
+        resource: &str,
         (peer, server): (PeerLimits, ServerLimits),
         roots: Option<&[u8]>,
     ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("proxy.sock");
         let transport = UnixTransport::bind(&path, false).unwrap();
-        let resource = VolumeName::new("default/sample/test").unwrap();
+        let resource = VolumeName::new(resource).unwrap();
         let backend = Kbs::new(url, flavour, resource, roots, server).unwrap();
         let lines = Lines::default();
         let sink = lines.clone();
