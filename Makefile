@@ -44,11 +44,12 @@ METAL_ENV = CARGO_TARGET_DIR=$(METAL_DIR) RUSTC_BOOTSTRAP=1 RUSTFLAGS="$(REMAP)"
 TOOLS := aproxy kbs-test igvmbuilder igvmmeasure guestlink uefi-vars vtpm-server vtpm-state
 
 # Kernels that are for tests only: with checks of itself inside, with measurements and
-# workloads, and with services that the host can call. Each has the feature of its name,
-# or what is said here.
-TEST_IMAGES := selftest bench guestlink remanufacture
+# workloads, with services that the host can call, and with reports that a test key signs.
+# Each has the feature of its name, or what is said here.
+TEST_IMAGES := selftest bench guestlink remanufacture mock-snp
 guestlink-features := guestlink,vtpm,uefivars
 remanufacture-features := $(guestlink-features),vtpm-remanufacture
+mock-snp-features := mock-snp,cocoonfs
 
 .PHONY: all help setup programs images test-images $(TEST_IMAGES:%=%-image) tools demo test test-full check unit e2e lint fmt \
   tpm-clients tpm-suites \
@@ -100,6 +101,7 @@ $(TEST_IMAGES:%=%-image): %-image: tools
 	$(METAL_ENV) $(CARGO) build $(CARGO_FLAGS) $(METAL_FLAGS) -p svsm --bin svsm --features '$(or $($*-features),$*)'
 	$(BIN)/igvmbuilder --stage2 $(METAL_OUT)/stage2.elf --kernel $(METAL_OUT)/svsm.elf \
 	  --elf $(BIN)/.$*.$$$$ && mv -f $(BIN)/.$*.$$$$ $(BIN)/svsm-$*.elf
+	cp -f $(METAL_OUT)/svsm.elf $(BIN)/kernel-$*.elf
 
 tools: setup
 	$(say) BUILD 'host tools ($(PROFILE))'

@@ -120,6 +120,11 @@ impl Guest {
         self
     }
 
+    /// Shortens the SVSM's waits for the proxy to at most `seconds`.
+    pub fn patience(self, seconds: u32) -> Self {
+        self.option("--patience").option(seconds.to_string())
+    }
+
     /// One more argument for QEMU.
     pub fn qemu(mut self, argument: impl Into<OsString>) -> Self {
         self.extra.push(argument.into());

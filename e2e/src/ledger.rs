@@ -63,6 +63,11 @@ impl Ledger {
         Kbs::owner(&self.path("kbs.db"), arguments)
     }
 
+    /// Where the key broker listens.
+    pub fn url(&self) -> Result<&str> {
+        Ok(self.kbs.as_ref().context("the key broker runs")?.url())
+    }
+
     /// A path in the test's directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)

@@ -2,7 +2,7 @@
 //!
 //! Everything here is the real thing, started as its own process: the image tool,
 //! the key broker, the proxy, QEMU through `scripts/launch_guest.sh`. What a test
-//! plays itself are the hostile peers ([`hostile`]). A process dies with the value
+//! plays itself are the hostile peers ([`hostile`], [`mitm`]). A process dies with the value
 //! that stands for it, every wait has a time-out, and all files are in a directory
 //! of the test's own, so tests run side by side.
 
@@ -17,6 +17,7 @@ pub mod initramfs;
 pub mod ledger;
 pub mod link;
 pub mod linux;
+pub mod message;
 pub mod mitm;
 pub mod process;
 pub mod proofs;
@@ -29,7 +30,7 @@ pub mod workload;
 pub use guest::{Boot, Disk, Guest};
 pub use ledger::Ledger;
 pub use link::Serving;
-pub use mitm::{Fate, Mitm, To};
+pub use mitm::{Fate, Mitm, Step};
 pub use servers::{Kbs, Proxy, Servers};
 pub use setting::Setting;
 pub use tpm::{TpmServer, TpmSocket};

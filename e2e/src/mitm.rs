@@ -1,5 +1,5 @@
-//! A man in the middle: between the SVSM and a proxy that works, reading and changing
-//! what passes.
+//! A man in the middle: between the SVSM and a proxy that works, reading, changing, holding
+//! up and cutting off what passes.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -11,16 +11,39 @@ use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::Value;
+use tempfile::TempDir;
 
-use crate::hostile::send;
+use crate::message::{receive, send};
 
-/// Whom a message goes to.
+/// A message that passes. Offer, evidence and reports go to the proxy, the others to the
+/// SVSM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum To {
-    /// The proxy.
-    Proxy,
-    /// The SVSM.
-    Svsm,
+pub enum Step {
+    /// The SVSM names its version.
+    Offer,
+    /// The challenge of the server.
+    Challenge,
+    /// Evidence and key of the SVSM.
+    Evidence,
+    /// The encrypted secret, or the refusal.
+    Answer,
+    /// The n-th report about the volume, from 1 on: the first is of its opening, the others
+    /// are of commits.
+    Report(usize),
+    /// The answer to it.
+    Acknowledgement(usize),
+}
+
+impl Step {
+    /// What passes between one message of the SVSM and the next, as the `round`-th of its
+    /// kind from 0 on: its message, and the answer.
+    fn pair(round: usize) -> [Self; 2] {
+        match round {
+            0 => [Self::Offer, Self::Challenge],
+            1 => [Self::Evidence, Self::Answer],
+            n => [Self::Report(n - 1), Self::Acknowledgement(n - 1)],
+        }
+    }
 }
 
 /// What becomes of a message.
@@ -34,23 +57,19 @@ pub enum Fate {
 
 /// Listens in place of the proxy, one connection after the other.
 pub struct Mitm {
-    socket: PathBuf,
+    dir: TempDir,
     over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Mitm {
-    /// Listens on a socket in `dir` in front of the proxy at `upstream`. `meddle` sees
-    /// every message: whom it goes to and its number in the connection, from 1 on.
+    /// Stands in front of the proxy that listens at `upstream`. `meddle` sees every message.
     pub fn start(
-        dir: &Path,
         upstream: &Path,
-        mut meddle: impl FnMut(To, usize, &mut Value) -> Fate + Send + 'static,
+        mut meddle: impl FnMut(Step, &mut Value) -> Fate + Send + 'static,
     ) -> Result<Self> {
-        let socket = dir.join("mitm.sock");
-        // One of an earlier test step.
-        let _ = std::fs::remove_file(&socket);
-        let listener = UnixListener::bind(&socket)?;
+        let dir = tempfile::tempdir()?;
+        let listener = UnixListener::bind(socket_in(&dir))?;
         listener.set_nonblocking(true)?;
         let over = Arc::new(AtomicBool::new(false));
         let (upstream, stop) = (upstream.to_owned(), Arc::clone(&over));
@@ -69,15 +88,26 @@ impl Mitm {
             }
         });
         Ok(Self {
-            socket,
+            dir,
             over,
             thread: Some(thread),
         })
     }
 
+    /// The same for somebody who changes messages and lets all of them pass.
+    pub fn changing(
+        upstream: &Path,
+        mut change: impl FnMut(Step, &mut Value) + Send + 'static,
+    ) -> Result<Self> {
+        Self::start(upstream, move |step, message| {
+            change(step, message);
+            Fate::Pass
+        })
+    }
+
     /// The socket for `launch_guest.sh --aproxy`.
-    pub fn socket(&self) -> &Path {
-        &self.socket
+    pub fn socket(&self) -> PathBuf {
+        socket_in(&self.dir)
     }
 }
 
@@ -91,16 +121,21 @@ impl Drop for Mitm {
     }
 }
 
+fn socket_in(dir: &TempDir) -> PathBuf {
+    dir.path().join("mitm.sock")
+}
+
 fn relay(
     mut svsm: UnixStream,
     upstream: &Path,
-    meddle: &mut impl FnMut(To, usize, &mut Value) -> Fate,
+    meddle: &mut impl FnMut(Step, &mut Value) -> Fate,
 ) -> Result<()> {
     svsm.set_nonblocking(false)?;
     let mut proxy = UnixStream::connect(upstream)?;
-    for message in (1..).step_by(2) {
-        if pass(&mut svsm, &mut proxy, To::Proxy, message, meddle)? == Fate::Cut
-            || pass(&mut proxy, &mut svsm, To::Svsm, message + 1, meddle)? == Fate::Cut
+    for round in 0.. {
+        let [asked, answered] = Step::pair(round);
+        if pass(asked, &mut svsm, &mut proxy, meddle)? == Fate::Cut
+            || pass(answered, &mut proxy, &mut svsm, meddle)? == Fate::Cut
         {
             break;
         }
@@ -109,20 +144,38 @@ fn relay(
 }
 
 fn pass(
+    step: Step,
     from: &mut impl Read,
     onward: &mut impl Write,
-    to: To,
-    number: usize,
-    meddle: &mut impl FnMut(To, usize, &mut Value) -> Fate,
+    meddle: &mut impl FnMut(Step, &mut Value) -> Fate,
 ) -> Result<Fate> {
-    let mut length = [0; 8];
-    from.read_exact(&mut length)?;
-    let mut body = vec![0; usize::try_from(u64::from_le_bytes(length))?];
-    from.read_exact(&mut body)?;
-    let mut message = serde_json::from_slice(&body)?;
-    let fate = meddle(to, number, &mut message);
+    let mut message = receive(from)?;
+    let fate = meddle(step, &mut message);
     if fate == Fate::Pass {
-        send(onward, &serde_json::to_vec(&message)?)?;
+        send(onward, message.to_string().as_bytes())?;
     }
     Ok(fate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_counted_as_they_pass() {
+        let steps: Vec<_> = (0..4).flat_map(Step::pair).collect();
+        assert_eq!(
+            steps,
+            [
+                Step::Offer,
+                Step::Challenge,
+                Step::Evidence,
+                Step::Answer,
+                Step::Report(1),
+                Step::Acknowledgement(1),
+                Step::Report(2),
+                Step::Acknowledgement(2),
+            ]
+        );
+    }
 }

@@ -96,11 +96,16 @@ pub struct Proxy {
 impl Proxy {
     /// Starts one in front of the server at `url`, listening on a socket in `dir`.
     pub fn start(dir: &Path, url: &str) -> Result<Self> {
+        Self::start_for("kbs-test", dir, url)
+    }
+
+    /// The same with aproxy's word for the kind of server.
+    pub fn start_for(protocol: &str, dir: &Path, url: &str) -> Result<Self> {
         let socket = dir.join("aproxy.sock");
         let mut process = Process::start(
             "aproxy",
             Command::new(tree::built("aproxy"))
-                .args(["--protocol", "kbs-test", "--url", url, "--unix"])
+                .args(["--protocol", protocol, "--url", url, "--unix"])
                 .arg(&socket)
                 .arg("--force"),
         )?;

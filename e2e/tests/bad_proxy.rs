@@ -7,8 +7,11 @@ use std::time::Duration;
 use std::{fs, net::Shutdown};
 
 use anyhow::Result;
-use e2e::hostile::{self, ScriptedProxy};
-use e2e::{Guest, image};
+use e2e::hostile::ScriptedProxy;
+use e2e::{Guest, image, message};
+
+/// How long the SVSM waits in most of these tests, in seconds.
+const PATIENCE: u32 = 5;
 
 const FAILED: &str = "[SVSM] ERROR: attestation failed: ";
 
@@ -25,7 +28,11 @@ fn refused(
     let before = fs::read(&state)?;
 
     let proxy = ScriptedProxy::start(dir.path(), script)?;
-    let boot = Guest::new().proxy(proxy.socket()).image(&state).boot()?;
+    let boot = Guest::new()
+        .proxy(proxy.socket())
+        .patience(PATIENCE)
+        .image(&state)
+        .boot()?;
     boot.assert_stopped(FAILED);
     boot.assert_stopped(cause);
     proxy.finish()?;
@@ -39,13 +46,13 @@ const NEGOTIATION: &[u8] =
 
 /// Negotiates as it should be and reads the evidence.
 fn negotiate(stream: &mut UnixStream) -> Result<serde_json::Value> {
-    let request = hostile::receive(stream)?;
+    let request = message::receive(stream)?;
     anyhow::ensure!(
         request["version"] == serde_json::json!([0, 2, 0]),
         "the SVSM asked for {request}"
     );
-    hostile::send(stream, NEGOTIATION)?;
-    hostile::receive(stream)
+    message::send(stream, NEGOTIATION)?;
+    message::receive(stream)
 }
 
 /// An answer that would be right but for `change`: nothing in it decrypts.
@@ -89,8 +96,8 @@ fn without_a_proxy_the_wait_is_bounded() -> Result<()> {
 #[test]
 fn a_proxy_that_says_nothing_is_given_up() -> Result<()> {
     refused("no answer from the proxy within", |stream| {
-        hostile::receive(stream)?;
-        hostile::hold(stream);
+        message::receive(stream)?;
+        message::hold(stream);
         Ok(())
     })
 }
@@ -105,10 +112,10 @@ fn a_proxy_that_closes_at_once_is_given_up() -> Result<()> {
 #[test]
 fn a_proxy_that_stops_in_the_middle_of_a_message_is_given_up() -> Result<()> {
     refused("the proxy stopped after 28 of 90 bytes", |stream| {
-        hostile::receive(stream)?;
+        message::receive(stream)?;
         stream.write_all(&82_u64.to_le_bytes())?;
         stream.write_all(&NEGOTIATION[..20])?;
-        hostile::hold(stream);
+        message::hold(stream);
         Ok(())
     })
 }
@@ -117,7 +124,7 @@ fn a_proxy_that_stops_in_the_middle_of_a_message_is_given_up() -> Result<()> {
 fn a_proxy_that_closes_in_the_middle_of_a_message_is_given_up() -> Result<()> {
     // QEMU may lose bytes that it has not passed on when the line is closed.
     refused(" answer", |stream| {
-        hostile::receive(stream)?;
+        message::receive(stream)?;
         stream.write_all(&82_u64.to_le_bytes())?;
         stream.write_all(&NEGOTIATION[..20])?;
         Ok(stream.shutdown(Shutdown::Both)?)
@@ -135,9 +142,9 @@ fn a_proxy_that_closes_between_the_messages_is_given_up() -> Result<()> {
 #[test]
 fn a_length_of_2_to_the_63_is_refused_before_anything_is_allocated() -> Result<()> {
     refused("9223372036854775808", |stream| {
-        hostile::receive(stream)?;
+        message::receive(stream)?;
         stream.write_all(&(1_u64 << 63).to_le_bytes())?;
-        hostile::hold(stream);
+        message::hold(stream);
         Ok(())
     })
 }
@@ -145,9 +152,9 @@ fn a_length_of_2_to_the_63_is_refused_before_anything_is_allocated() -> Result<(
 #[test]
 fn a_length_of_zero_is_refused() -> Result<()> {
     refused("invalid message", |stream| {
-        hostile::receive(stream)?;
+        message::receive(stream)?;
         stream.write_all(&0_u64.to_le_bytes())?;
-        hostile::hold(stream);
+        message::hold(stream);
         Ok(())
     })
 }
@@ -155,9 +162,9 @@ fn a_length_of_zero_is_refused() -> Result<()> {
 #[test]
 fn invalid_json_is_refused() -> Result<()> {
     refused("invalid message", |stream| {
-        hostile::receive(stream)?;
-        hostile::send(stream, br#"{"challenge":"AAAA","params":["#)?;
-        hostile::hold(stream);
+        message::receive(stream)?;
+        message::send(stream, br#"{"challenge":"AAAA","params":["#)?;
+        message::hold(stream);
         Ok(())
     })
 }
@@ -165,12 +172,12 @@ fn invalid_json_is_refused() -> Result<()> {
 #[test]
 fn an_answer_in_another_version_is_refused() -> Result<()> {
     refused("protocol version 9.0.0 is not supported", |stream| {
-        hostile::receive(stream)?;
-        hostile::send(
+        message::receive(stream)?;
+        message::send(
             stream,
             br#"{"version":[9,0,0],"challenge":"AAAAAAAAAAAAAAAAAAAAAA==","params":["EcPublicKeyBytes","Challenge"]}"#,
         )?;
-        hostile::hold(stream);
+        message::hold(stream);
         Ok(())
     })
 }
@@ -189,11 +196,12 @@ fn parameters_that_leave_the_evidence_unbound_are_refused() -> Result<()> {
             "name something twice",
         ),
     ] {
-        let message = format!(r#"{{"challenge":"AAAAAAAAAAAAAAAAAAAAAA==","params":{params}}}"#);
+        let negotiation =
+            format!(r#"{{"challenge":"AAAAAAAAAAAAAAAAAAAAAA==","params":{params}}}"#);
         refused(cause, move |stream| {
-            hostile::receive(stream)?;
-            hostile::send(stream, message.as_bytes())?;
-            hostile::hold(stream);
+            message::receive(stream)?;
+            message::send(stream, negotiation.as_bytes())?;
+            message::hold(stream);
             Ok(())
         })?;
     }
@@ -204,11 +212,11 @@ fn parameters_that_leave_the_evidence_unbound_are_refused() -> Result<()> {
 fn a_refusal_of_the_server_is_fatal() -> Result<()> {
     refused("evidence refused", |stream| {
         negotiate(stream)?;
-        hostile::send(
+        message::send(
             stream,
             br#"{"success":false,"decryption":null,"token":null}"#,
         )?;
-        hostile::hold(stream);
+        message::hold(stream);
         Ok(())
     })
 }
@@ -217,11 +225,11 @@ fn a_refusal_of_the_server_is_fatal() -> Result<()> {
 fn the_cause_that_the_proxy_gives_is_in_the_message() -> Result<()> {
     refused("the broker has gone fishing", |stream| {
         negotiate(stream)?;
-        hostile::send(
+        message::send(
             stream,
             br#"{"success":false,"decryption":null,"token":null,"error":"the broker has gone fishing"}"#,
         )?;
-        hostile::hold(stream);
+        message::hold(stream);
         Ok(())
     })
 }
@@ -230,8 +238,8 @@ fn the_cause_that_the_proxy_gives_is_in_the_message() -> Result<()> {
 fn a_secret_that_does_not_decrypt_is_refused() -> Result<()> {
     refused("the secret does not decrypt", |stream| {
         negotiate(stream)?;
-        hostile::send(stream, &answer(|_| {}))?;
-        hostile::hold(stream);
+        message::send(stream, &answer(|_| {}))?;
+        message::hold(stream);
         Ok(())
     })
 }
@@ -240,11 +248,11 @@ fn a_secret_that_does_not_decrypt_is_refused() -> Result<()> {
 fn success_without_a_secret_is_refused() -> Result<()> {
     refused("the answer has no secret", |stream| {
         negotiate(stream)?;
-        let message = answer(|m| {
+        let answer = answer(|m| {
             m.as_object_mut().map(|m| m.remove("secret"));
         });
-        hostile::send(stream, &message)?;
-        hostile::hold(stream);
+        message::send(stream, &answer)?;
+        message::hold(stream);
         Ok(())
     })
 }
@@ -258,8 +266,8 @@ fn parts_of_a_wrong_size_are_refused() -> Result<()> {
     ] {
         refused(cause, move |stream| {
             negotiate(stream)?;
-            hostile::send(stream, &answer(|m| m["decryption"][member] = value.into()))?;
-            hostile::hold(stream);
+            message::send(stream, &answer(|m| m["decryption"][member] = value.into()))?;
+            message::hold(stream);
             Ok(())
         })?;
     }
@@ -270,12 +278,12 @@ fn parts_of_a_wrong_size_are_refused() -> Result<()> {
 fn a_server_key_off_the_curve_is_refused() -> Result<()> {
     refused("is not a point on", |stream| {
         negotiate(stream)?;
-        let message = answer(|m| {
+        let answer = answer(|m| {
             let x = m["decryption"]["epk"]["x"].clone();
             m["decryption"]["epk"]["y"] = x;
         });
-        hostile::send(stream, &message)?;
-        hostile::hold(stream);
+        message::send(stream, &answer)?;
+        message::hold(stream);
         Ok(())
     })
 }

@@ -5,15 +5,16 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use e2e::{Fate, KEY, Mitm, OTHER_KEY, Servers, To, image, tree};
-use serde_json::{Value, json};
+use e2e::{KEY, Mitm, OTHER_KEY, Servers, Step, image, tree};
+use serde_json::json;
 
-/// The member of `message` at `pointer`.
-fn member<'a>(message: &'a mut Value, pointer: &str) -> &'a mut Value {
-    let text = message.to_string();
-    message
-        .pointer_mut(pointer)
-        .unwrap_or_else(|| panic!("no {pointer} in {text}"))
+/// Somebody who has the SVSM and the proxy speak version 0.1.0.
+fn downgrading(servers: &Servers) -> Result<Mitm> {
+    Mitm::changing(servers.proxy.socket(), |step, message| {
+        if step == Step::Offer {
+            message["version"] = json!([0, 1, 0]);
+        }
+    })
 }
 
 /// An image that takes secrets only from the server with the key in `pem`.
@@ -88,17 +89,8 @@ fn a_downgrade_to_the_older_protocol_is_refused_with_a_pin() -> Result<()> {
     let (servers, guest) = with_pin(KEY)?;
     let state = servers.path("state.img");
     image::creation_header(&state)?;
-    let mitm = Mitm::start(
-        &servers.path("."),
-        servers.proxy.socket(),
-        |to, number, message| {
-            if (to, number) == (To::Proxy, 1) {
-                *member(message, "/version") = json!([0, 1, 0]);
-            }
-            Fate::Pass
-        },
-    )?;
-    let boot = guest.proxy(mitm.socket()).image(&state).boot()?;
+    let mitm = downgrading(&servers)?;
+    let boot = guest.proxy(&mitm.socket()).image(&state).boot()?;
     boot.assert_stopped("the proxy speaks protocol 0.1.0 only");
     Ok(())
 }
@@ -109,17 +101,8 @@ fn without_a_pin_the_older_protocol_works_and_formats_nothing() -> Result<()> {
     let (blank, formatted) = (servers.path("blank.img"), servers.path("formatted.img"));
     image::creation_header(&blank)?;
     image::formatted(&formatted, KEY)?;
-    let mitm = Mitm::start(
-        &servers.path("."),
-        servers.proxy.socket(),
-        |to, number, message| {
-            if (to, number) == (To::Proxy, 1) {
-                *member(message, "/version") = json!([0, 1, 0]);
-            }
-            Fate::Pass
-        },
-    )?;
-    let guest = servers.guest().proxy(mitm.socket());
+    let mitm = downgrading(&servers)?;
+    let guest = servers.guest().proxy(&mitm.socket());
     let boot = guest.image(&blank).image(&formatted).boot()?;
     boot.assert_complete();
     boot.assert_says(&[

@@ -43,7 +43,7 @@ fn phases(table: &mut Table) -> Result<()> {
 }
 
 fn ledgers(table: &mut Table) -> Result<()> {
-    for mode in ["off", "boot", "commit"] {
+    for mode in ["off", "boot", "commit", "strict"] {
         eprintln!("ledger {mode}");
         let ledger = Ledger::start(mode, &[])?;
         let boot = workload::asking(ledger.guest(), &format!("commits={COMMITS}")).boot()?;

@@ -24,13 +24,30 @@ fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
     let output = match (args.next().as_deref(), args.next()) {
         (Some("--output"), Some(file)) => PathBuf::from(file),
-        _ => bail!("usage: bench --output FILE"),
+        _ => bail!("usage: bench --output FILE [PART...]"),
     };
+    let parts: [(&str, fn(&mut Table) -> Result<()>); 3] = [
+        ("boots", boots),
+        ("attestation", attestation::measure),
+        ("persistence", persistence::measure),
+    ];
+    let wanted: Vec<_> = args.collect();
+    if let Some(unknown) = wanted
+        .iter()
+        .find(|name| !parts.iter().any(|part| part.0 == **name))
+    {
+        bail!(
+            "no part {unknown}; there are {:?}",
+            parts.map(|part| part.0)
+        );
+    }
 
     let mut table = Table::default();
-    boots(&mut table)?;
-    attestation::measure(&mut table)?;
-    persistence::measure(&mut table)?;
+    for (name, measure) in parts {
+        if wanted.is_empty() || wanted.iter().any(|other| other == name) {
+            measure(&mut table)?;
+        }
+    }
     table.finish(&output)
 }
 
