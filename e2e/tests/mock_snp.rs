@@ -124,9 +124,10 @@ fn a_report_of_the_older_exchange_earns_the_secret() -> Result<()> {
     let servers = Servers::start(&[], true)?;
     let state = servers.dir.path().join("state.img");
     image::formatted(&state, KEY)?;
-    let mitm = Mitm::changing(servers.proxy.socket(), |step, message| match step {
-        Step::Offer => message["version"] = json!([0, 1, 0]),
-        _ => {}
+    let mitm = Mitm::changing(servers.proxy.socket(), |step, message| {
+        if step == Step::Offer {
+            message["version"] = json!([0, 1, 0]);
+        }
     })?;
     let guest = servers.guest().proxy(&mitm.socket());
     let boot = guest.image(&state).boot()?;

@@ -15,6 +15,9 @@ use e2e::{Boot, Servers, image, tree};
 
 use table::Table;
 
+/// A part of the measurements, with its name on the command line.
+type Part = (&'static str, fn(&mut Table) -> Result<()>);
+
 /// Boots that are measured; the median counts.
 const BOOTS: usize = 5;
 
@@ -26,7 +29,7 @@ fn main() -> Result<()> {
         (Some("--output"), Some(file)) => PathBuf::from(file),
         _ => bail!("usage: bench --output FILE [PART...]"),
     };
-    let parts: [(&str, fn(&mut Table) -> Result<()>); 3] = [
+    let parts: [Part; 3] = [
         ("boots", boots),
         ("attestation", attestation::measure),
         ("persistence", persistence::measure),
