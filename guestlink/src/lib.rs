@@ -8,7 +8,8 @@
 //! adversary.
 //!
 //! The library without features is what the kernel needs and has no use for `std`; the
-//! feature `std` adds the client's end, and `tool` the program `guestlink`.
+//! feature `std` adds the client's end, `variables` what it asks the UEFI variable
+//! service, and `tool` the program `guestlink`.
 #![cfg_attr(not(feature = "std"), no_std)]
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -22,6 +23,8 @@ pub mod message;
 pub mod receiver;
 #[cfg(feature = "std")]
 pub mod tpm_calls;
+#[cfg(feature = "variables")]
+pub mod variables;
 
 pub use frame::{Frame, FrameError, HEADER_LEN, Kind, MAX_BODY};
 pub use message::{Answer, Call, Change, MAX_REGION, Refusal, Registers};

@@ -10,7 +10,7 @@ use uefivars::{Attributes, EfiTime, guids};
 
 use crate::cli::{self, EfivarCommand, ExportFormat};
 use crate::svsm::Link;
-use crate::variables::{self, Communicate, Variable};
+use guestlink::variables::{self, Communicate, Variable};
 
 /// Runs one subcommand.
 pub fn run(link: &mut Link, command: &EfivarCommand) -> Result<()> {
@@ -34,7 +34,13 @@ pub fn run(link: &mut Link, command: &EfivarCommand) -> Result<()> {
         } => {
             let data = value.bytes()?;
             ensure!(!data.is_empty(), "an empty value would remove the variable");
-            variables::set(link, name.guid, &name.name, *attributes, &data)
+            Ok(variables::set(
+                link,
+                name.guid,
+                &name.name,
+                *attributes,
+                &data,
+            )?)
         }
         EfivarCommand::Append {
             name,
@@ -42,10 +48,13 @@ pub fn run(link: &mut Link, command: &EfivarCommand) -> Result<()> {
             attributes,
         } => {
             let attributes = attributes | Attributes::APPEND_WRITE.0;
-            variables::set(link, name.guid, &name.name, attributes, &value.bytes()?)
+            let data = value.bytes()?;
+            Ok(variables::set(
+                link, name.guid, &name.name, attributes, &data,
+            )?)
         }
         // A removal names no attributes: whatever the variable has.
-        EfivarCommand::Delete { name } => variables::set(link, name.guid, &name.name, 0, &[]),
+        EfivarCommand::Delete { name } => Ok(variables::set(link, name.guid, &name.name, 0, &[])?),
         EfivarCommand::Authset {
             name,
             file,
@@ -58,7 +67,10 @@ pub fn run(link: &mut Link, command: &EfivarCommand) -> Result<()> {
                 0
             };
             let data = cli::read(file)?;
-            variables::set(link, name.guid, &name.name, attributes | append, &data)
+            let attributes = attributes | append;
+            Ok(variables::set(
+                link, name.guid, &name.name, attributes, &data,
+            )?)
         }
         EfivarCommand::BootReplay { file, verbose } => boot_replay(link, file, *verbose),
         EfivarCommand::Export { format, output } => export(link, *format, output),

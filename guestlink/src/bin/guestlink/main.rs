@@ -6,7 +6,6 @@ mod manifest;
 mod raw;
 mod svsm;
 mod tpm;
-mod variables;
 
 use std::process::ExitCode;
 

@@ -1,11 +1,14 @@
 //! UEFI variables from the guest's side: messages of the MM variable protocol (edk2,
 //! SmmVariableCommon.h) over the SVSM's UEFI MM protocol.
 
-use anyhow::{Context, Result, bail, ensure};
-use guestlink::client::Region;
+use std::io::{Read, Write};
+
 use uefivars::{Attributes, Guid, Status, guids};
 
-use crate::svsm::{self, Link, expect};
+use crate::client::{Link, LinkError, Region};
+
+/// Where the memory of the calls is, as far as the SVSM is told.
+const BASE: u64 = 0x10_0000;
 
 const UEFI_MM: u32 = 4;
 const REQUEST: u32 = 1;
@@ -32,6 +35,7 @@ const MAX_VARIABLES: usize = 4096;
 
 /// A variable as a guest sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the specification's names say it")]
 pub struct Variable {
     pub guid: Guid,
     pub name: String,
@@ -39,33 +43,62 @@ pub struct Variable {
     pub data: Vec<u8>,
 }
 
+/// Why a variable was not read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum VariableError {
+    /// The call was not answered, or not served.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The service did not do it.
+    #[error("{what}: {status}")]
+    Status {
+        /// Name of the variable.
+        what: String,
+        /// What it says instead.
+        status: Status,
+    },
+    /// More than a buffer takes.
+    #[error("{0} bytes are more than an MM buffer takes")]
+    TooLong(usize),
+    /// Something that names no variable.
+    #[error("a name has 1 to {most} characters and no zero", most = NAME_ROOM / 2 - 1)]
+    Name,
+    /// An answer that makes no sense.
+    #[error("the service's reply makes no sense: {0}")]
+    Reply(&'static str),
+}
+
+type Result<T> = core::result::Result<T, VariableError>;
+
 /// What answers MM communications.
 pub trait Communicate {
     /// Sends `buffer`, header and body, and puts what is in it afterwards in its place.
+    ///
+    /// # Errors
+    /// [`VariableError::Link`].
     fn communicate(&mut self, buffer: &mut Vec<u8>) -> Result<()>;
 }
 
-impl Communicate for Link {
+impl<S: Read + Write> Communicate for Link<S> {
     fn communicate(&mut self, buffer: &mut Vec<u8>) -> Result<()> {
         let mut region = Region {
-            base: svsm::BASE,
-            bytes: std::mem::take(buffer),
+            base: BASE,
+            bytes: core::mem::take(buffer),
         };
         let registers = [region.base, region.bytes.len() as u64, 0, 0];
         let outcome = self.call(UEFI_MM, REQUEST, registers, &mut region)?;
         *buffer = region.bytes;
-        expect("UEFI MM request", outcome).map(drop)
+        outcome.success()?;
+        Ok(())
     }
 }
 
 /// Sends a function of the variable protocol; its own fields are replaced by the reply's.
 fn function(service: &mut impl Communicate, number: u64, fields: &mut [u8]) -> Result<Status> {
     let length = FUNCTION + fields.len();
-    ensure!(
-        HEADER + length <= MAX_BUFFER,
-        "{} bytes are more than an MM buffer takes",
-        fields.len()
-    );
+    if HEADER + length > MAX_BUFFER {
+        return Err(VariableError::TooLong(fields.len()));
+    }
     let mut buffer = [
         &guids::MM_VARIABLE.to_bytes()[..],
         &(length as u64).to_le_bytes(),
@@ -75,26 +108,27 @@ fn function(service: &mut impl Communicate, number: u64, fields: &mut [u8]) -> R
     ]
     .concat();
     service.communicate(&mut buffer)?;
-    ensure!(
-        buffer.len() == HEADER + length,
-        "the reply has another size than the request"
-    );
+    if buffer.len() != HEADER + length {
+        return Err(VariableError::Reply("another size than the request has"));
+    }
     fields.copy_from_slice(&buffer[HEADER + FUNCTION..]);
     Ok(Status(u64_at(&buffer, HEADER + 8)?))
 }
 
 /// The value of a variable.
+///
+/// # Errors
+/// [`VariableError`].
 pub fn get(service: &mut impl Communicate, guid: Guid, name: &str) -> Result<Variable> {
     let units = encode(name)?;
     let mut fields = access(guid, VALUE_ROOM, &units, 0, &[]);
     fields.resize(ACCESS + units.len() + VALUE_ROOM, 0);
     let status = function(service, GET_VARIABLE, &mut fields)?;
     succeeded(name, status)?;
-    let size = usize::try_from(u64_at(&fields, 16)?)?;
-    let data = fields
-        .get(ACCESS + units.len()..)
-        .and_then(|room| room.get(..size))
-        .context("the reply is longer than its room")?;
+    let data = usize::try_from(u64_at(&fields, 16)?)
+        .ok()
+        .and_then(|size| fields.get(ACCESS + units.len()..)?.get(..size))
+        .ok_or(VariableError::Reply("longer than its room"))?;
     Ok(Variable {
         guid,
         name: name.to_owned(),
@@ -104,6 +138,9 @@ pub fn get(service: &mut impl Communicate, guid: Guid, name: &str) -> Result<Var
 }
 
 /// Writes a variable; without data that is its removal.
+///
+/// # Errors
+/// [`VariableError`].
 pub fn set(
     service: &mut impl Communicate,
     guid: Guid,
@@ -118,6 +155,9 @@ pub fn set(
 }
 
 /// All variables, in the service's order.
+///
+/// # Errors
+/// [`VariableError`].
 pub fn list(service: &mut impl Communicate) -> Result<Vec<Variable>> {
     let mut found: Vec<Variable> = Vec::new();
     let mut guid = [0; 16];
@@ -134,14 +174,17 @@ pub fn list(service: &mut impl Communicate) -> Result<Vec<Variable>> {
         let text = decode(&name)?;
         found.push(get(service, Guid::from_bytes(guid), &text)?);
     }
-    bail!("the enumeration does not come to an end")
+    Err(VariableError::Reply("an enumeration without an end"))
 }
 
 fn succeeded(what: &str, status: Status) -> Result<()> {
     if status == Status::SUCCESS {
         return Ok(());
     }
-    bail!("{what}: {status}")
+    Err(VariableError::Status {
+        what: what.into(),
+        status,
+    })
 }
 
 fn access(guid: Guid, size: usize, name: &[u8], attributes: u32, data: &[u8]) -> Vec<u8> {
@@ -163,12 +206,9 @@ fn encode(name: &str) -> Result<Vec<u8>> {
         .chain([0])
         .flat_map(u16::to_le_bytes)
         .collect();
-    ensure!(!name.contains('\0'), "a name has no zero inside");
-    ensure!(
-        units.len() > 2 && units.len() <= NAME_ROOM,
-        "a name has 1 to {} characters",
-        NAME_ROOM / 2 - 1
-    );
+    if name.contains('\0') || units.len() <= 2 || units.len() > NAME_ROOM {
+        return Err(VariableError::Name);
+    }
     Ok(units)
 }
 
@@ -180,21 +220,19 @@ fn decode(name: &[u8]) -> Result<String> {
         .map(|unit| u16::from_le_bytes(*unit))
         .take_while(|unit| *unit != 0)
         .collect();
-    String::from_utf16(&units).context("a name is not UTF-16")
+    String::from_utf16(&units).map_err(|_| VariableError::Reply("a name that is not UTF-16"))
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> Result<u64> {
     let number = bytes.get(at..).and_then(|rest| rest.first_chunk());
-    Ok(u64::from_le_bytes(
-        *number.context("the reply is too short")?,
-    ))
+    let number = number.ok_or(VariableError::Reply("too short"))?;
+    Ok(u64::from_le_bytes(*number))
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Result<u32> {
     let number = bytes.get(at..).and_then(|rest| rest.first_chunk());
-    Ok(u32::from_le_bytes(
-        *number.context("the reply is too short")?,
-    ))
+    let number = number.ok_or(VariableError::Reply("too short"))?;
+    Ok(u32::from_le_bytes(*number))
 }
 
 #[cfg(test)]
@@ -205,8 +243,9 @@ mod tests {
 
     impl Communicate for Service<Memory> {
         fn communicate(&mut self, buffer: &mut Vec<u8>) -> Result<()> {
-            self.communicate_buffer(buffer)?;
-            Ok(())
+            self.communicate_buffer(buffer)
+                .map(drop)
+                .map_err(|_| LinkError::Failed(0x8000_0005).into())
         }
     }
 
@@ -285,6 +324,6 @@ mod tests {
             }
         });
         let error = list(&mut { endless }).unwrap_err();
-        assert!(error.to_string().contains("come to an end"));
+        assert!(error.to_string().contains("without an end"));
     }
 }
