@@ -4,8 +4,20 @@
 FEATURES ?= attest,cocoonfs
 # Keys (PEM files) of the servers whose secrets the image takes; none means anybody's.
 TRUSTED_KBS_KEYS ?=
+# First Secure Boot keys for a volume without UEFI variables, as options of `uefi-vars set`:
+# --microsoft, or '--pk FILE --kek FILE --db FILE --dbx FILE'. They need the feature
+# secureboot, which is added where there are keys.
+SECUREBOOT ?=
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 BIN := bin
+
+comma := ,
+ifneq ($(SECUREBOOT),)
+  override FEATURES := $(FEATURES),secureboot
+  IMAGE_OPTIONS += --initial-set $(TARGET_DIR)/initial-set
+else ifneq ($(filter secureboot,$(subst $(comma), ,$(FEATURES))),)
+  $(error the feature secureboot needs the first keys: SECUREBOOT=--microsoft, or SECUREBOOT='--pk FILE --kek FILE --db FILE --dbx FILE')
+endif
 
 ifeq ($(RELEASE),1)
   PROFILE := release
@@ -44,21 +56,24 @@ METAL_ENV = CARGO_TARGET_DIR=$(METAL_DIR) RUSTC_BOOTSTRAP=1 RUSTFLAGS="$(REMAP)"
 TOOLS := aproxy kbs-test igvmbuilder igvmmeasure guestlink uefi-vars vtpm-server vtpm-state
 
 # Kernels that are for tests only: with checks of itself inside, with measurements and
-# workloads, with services that the host can call, and with reports that a test key signs.
-# Each has the feature of its name, or what is said here.
-TEST_IMAGES := selftest bench guestlink remanufacture mock-snp
+# workloads, with services that the host can call, with reports that a test key signs,
+# and with first Secure Boot keys. Each has the feature of its name, or what is said here.
+TEST_IMAGES := selftest bench guestlink remanufacture mock-snp secureboot
 guestlink-features := guestlink,vtpm,uefivars
 remanufacture-features := $(guestlink-features),vtpm-remanufacture
 mock-snp-features := mock-snp,cocoonfs
+secureboot-features := guestlink,secureboot
+secureboot-options = --initial-set $(TARGET_DIR)/microsoft-set
 
 .PHONY: all help setup programs images test-images $(TEST_IMAGES:%=%-image) tools demo test test-full check unit e2e lint fmt \
-  tpm-clients tpm-suites \
+  tpm-clients tpm-suites microsoft-set \
   clippy clippy-host clippy-metal shellcheck unsafe-report measurement reproducible doc bench proofs fuzz clean
 
 all: images tools
 
 help:
 	echo 'make [FEATURES=attest,cocoonfs] [RELEASE=1] [V=1]   images and host tools, into bin/'
+	echo 'make SECUREBOOT=--microsoft       the same, with first Secure Boot keys in the image'
 	echo 'make demo      six boots on one image: attested, counted, a secret sealed and unsealed, Secure Boot'
 	echo 'make test      every check: format, lints, unit tests, feature sets, end to end'
 	echo 'make test-full make test, and what takes longer: all test suites of TPM clients'
@@ -82,7 +97,8 @@ programs: setup
 # using the old ones is not disturbed.
 images: tools programs
 	$(say) IMAGE '$(BIN)/coconut-qemu.igvm $(BIN)/svsm-native.elf'
-	$(BIN)/igvmbuilder --stage2 $(METAL_OUT)/stage2.elf --kernel $(METAL_OUT)/svsm.elf \
+	[ -z '$(SECUREBOOT)' ] || $(BIN)/uefi-vars set $(SECUREBOOT) $(TARGET_DIR)/initial-set
+	$(BIN)/igvmbuilder $(IMAGE_OPTIONS) --stage2 $(METAL_OUT)/stage2.elf --kernel $(METAL_OUT)/svsm.elf \
 	  $(TRUSTED_KBS_KEYS:%=--trusted-kbs-key %) \
 	  --igvm $(BIN)/.igvm.$$$$ --elf $(BIN)/.elf.$$$$ && \
 	  mv -f $(BIN)/.igvm.$$$$ $(BIN)/coconut-qemu.igvm && \
@@ -99,9 +115,13 @@ $(TEST_IMAGES:%=%-image): %-image: tools
 	$(say) BUILD '$* kernel'
 	$(METAL_ENV) $(CARGO) build $(CARGO_FLAGS) $(METAL_FLAGS) -p stage2 --bin stage2
 	$(METAL_ENV) $(CARGO) build $(CARGO_FLAGS) $(METAL_FLAGS) -p svsm --bin svsm --features '$(or $($*-features),$*)'
-	$(BIN)/igvmbuilder --stage2 $(METAL_OUT)/stage2.elf --kernel $(METAL_OUT)/svsm.elf \
+	$(BIN)/igvmbuilder $($*-options) --stage2 $(METAL_OUT)/stage2.elf --kernel $(METAL_OUT)/svsm.elf \
 	  --elf $(BIN)/.$*.$$$$ && mv -f $(BIN)/.$*.$$$$ $(BIN)/svsm-$*.elf
 	cp -f $(METAL_OUT)/svsm.elf $(BIN)/kernel-$*.elf
+
+secureboot-image: microsoft-set
+microsoft-set: tools
+	$(BIN)/uefi-vars set --microsoft $(TARGET_DIR)/microsoft-set
 
 tools: setup
 	$(say) BUILD 'host tools ($(PROFILE))'
@@ -169,6 +189,8 @@ unit:
 	$(say) TEST 'images against the published tool'
 	COCOONFS_CLI='$(CURDIR)/target/tools/bin/cocoonfs' $(CARGO) test $(CARGO_FLAGS) --no-fail-fast \
 	  -p svsm --features cocoonfs --test persistence -- --ignored
+	COCOONFS_CLI='$(CURDIR)/target/tools/bin/cocoonfs' VIRT_FW_VARS='$(CURDIR)/target/tools/venv/bin/virt-fw-vars' \
+	  $(CARGO) test $(CARGO_FLAGS) --no-fail-fast -p uefivars --test tool -- --ignored
 
 unsafe-report:
 	$(say) CHECK 'unsafe code only where the design has it'
@@ -223,8 +245,8 @@ proofs: all test-images
 	$(say) PROVE 'power cuts, hostile disks, hostile devices, exhaustion, kills (about 15 minutes)'
 	mkdir -p target && rm -f target/proofs.json
 	PROOFS=full PROOFS_JSON='$(CURDIR)/target/proofs.json' $(CARGO) test --release -p svsm \
-	  --features cocoonfs,vtpm --test proofs --test hostile_device --test heap_exhaustion
-	KILLS=$(or $(KILLS),100) PROOFS_JSON='$(CURDIR)/target/proofs.json' $(CARGO) test $(CARGO_FLAGS) -p e2e --test kills --test tpm_kills
+	  --features cocoonfs,uefivars,vtpm --test proofs --test hostile_device --test heap_exhaustion
+	KILLS=$(or $(KILLS),100) PROOFS_JSON='$(CURDIR)/target/proofs.json' $(CARGO) test $(CARGO_FLAGS) -p e2e --test kills --test tpm_kills --test variable_kills
 	sed -n 's/^ *"\(.*\)": \([0-9]*\),*$$/\1 \2/p' target/proofs.json | \
 	  while read -r key number; do printf '%-40s %10d\n' "$$key" "$$number"; done
 

@@ -12,6 +12,7 @@ top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 tools=$top/target/tools
 cocoonfs_version=0.1.3
 measure_version=0.0.13
+virt_firmware_version=26.10
 fuzz_version=0.13.2
 
 say() { echo "setup: $*"; }
@@ -260,11 +261,17 @@ if have apt-get && ! [ -e "$tools/guest/.complete" ]; then
         die "the packages could not be fetched, see above"
 fi
 
-if ! [ -e "$tools/.sev-snp-measure-$measure_version" ]; then
-    say "sev-snp-measure $measure_version into target/tools/venv: the independent implementation of the launch digest"
-    rm -rf "$tools/venv"
-    if ! { python3 -m venv "$tools/venv" && "$tools/venv/bin/pip" install -q "sev-snp-measure==$measure_version" </dev/null; }; then
-        die "python could not install sev-snp-measure $measure_version, see above"
+python_tool() { # PACKAGE VERSION REASON
+    if [ -e "$tools/.$1-$2" ]; then
+        return
     fi
-    touch "$tools/.sev-snp-measure-$measure_version"
-fi
+    say "$1 $2 into target/tools/venv: $3"
+    [ -x "$tools/venv/bin/python" ] || python3 -m venv "$tools/venv" ||
+        die "python could not make target/tools/venv, see above"
+    "$tools/venv/bin/python" -m pip install -q "$1==$2" </dev/null ||
+        die "python could not install $1 $2, see above"
+    touch "$tools/.$1-$2"
+}
+
+python_tool sev-snp-measure "$measure_version" "the independent implementation of the launch digest"
+python_tool virt-firmware "$virt_firmware_version" "reads the UEFI variables that are exported, in make test"

@@ -9,9 +9,10 @@ use elf::endian::LittleEndian;
 
 /// Features of which a production image may have any. All others are for development and
 /// tests: they open the SVSM to the host.
-const PRODUCTION: [&str; 5] = [
+const PRODUCTION: [&str; 6] = [
     "attest",
     "cocoonfs",
+    "secureboot",
     "uefivars",
     "vtpm",
     "vtpm_remanufacture",

@@ -18,9 +18,11 @@ pub mod features;
 pub mod flatten;
 pub mod igvm_file;
 pub mod igvm_reader;
+pub mod initial_set;
 pub mod measure;
 pub mod platform;
 pub mod pvh;
+pub mod section;
 pub mod trusted_keys;
 
 /// Size of a page in bytes.

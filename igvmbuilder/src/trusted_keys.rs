@@ -1,8 +1,7 @@
 //! Puts the keys of trusted servers into a kernel's ELF file.
 
+use crate::section::{SectionError, fill};
 use bootinfo::trusted_keys::{KEY_LEN, PAGE_LEN, SECTION, TrustedKeysError, encode};
-use elf::ElfBytes;
-use elf::endian::LittleEndian;
 use p384::pkcs8::{DecodePublicKey, EncodePublicKey};
 
 /// Why keys cannot be put into a kernel.
@@ -17,12 +16,9 @@ pub enum PinError {
     /// Too many of them.
     #[error(transparent)]
     Page(#[from] TrustedKeysError),
-    /// The kernel cannot be read.
-    #[error("kernel: {0}")]
-    Parse(#[from] elf::ParseError),
-    /// The kernel has no place for keys.
-    #[error("kernel: no section {SECTION} of {PAGE_LEN} bytes; give the file as it was built")]
-    NoSection,
+    /// The kernel has no place for them.
+    #[error(transparent)]
+    Section(#[from] SectionError),
 }
 
 /// Reads a P-384 public key in PEM form, as `openssl pkey -pubout` and `kbs-test show-key`
@@ -44,20 +40,7 @@ pub fn parse_key(pem: &str) -> Result<[u8; KEY_LEN], PinError> {
 /// # Errors
 /// [`PinError`].
 pub fn pin(kernel: &[u8], keys: &[[u8; KEY_LEN]]) -> Result<Vec<u8>, PinError> {
-    let page = encode(keys)?;
-    let elf = ElfBytes::<LittleEndian>::minimal_parse(kernel)?;
-    let section = elf
-        .section_header_by_name(SECTION)?
-        .ok_or(PinError::NoSection)?;
-    let start = usize::try_from(section.sh_offset).map_err(|_| PinError::NoSection)?;
-    let mut kernel = kernel.to_vec();
-    start
-        .checked_add(PAGE_LEN)
-        .filter(|_| section.sh_size == PAGE_LEN as u64)
-        .and_then(|end| kernel.get_mut(start..end))
-        .ok_or(PinError::NoSection)?
-        .copy_from_slice(&page);
-    Ok(kernel)
+    Ok(fill(kernel, SECTION, PAGE_LEN, &encode(keys)?)?)
 }
 
 #[cfg(test)]
@@ -82,16 +65,5 @@ mod tests {
         }
         let damaged = PEM.replacen("A", "B", 4);
         assert!(parse_key(&damaged).is_err());
-    }
-
-    #[test]
-    fn a_kernel_without_a_place_for_keys_is_refused() {
-        assert!(matches!(pin(b"", &[]), Err(PinError::Parse(_))));
-        let kernel = crate::elf_file::Executable {
-            entry: 0x1000,
-            segments: Vec::new(),
-        };
-        let file = kernel.write(None).expect("writes");
-        assert!(matches!(pin(&file, &[]), Err(PinError::NoSection)));
     }
 }

@@ -45,6 +45,7 @@ mod bytes;
 pub mod guids;
 #[cfg(feature = "std")]
 pub mod host;
+pub mod initial;
 pub mod memory;
 #[cfg(feature = "microsoft")]
 pub mod microsoft;
@@ -61,7 +62,8 @@ mod time;
 pub mod variable;
 
 pub use attributes::Attributes;
-pub use service::{Config, Enrolled, Flags, Info, InitialSet, LoadError, Mode, Quota, Service};
+pub use initial::InitialSet;
+pub use service::{Config, Enrolled, Flags, Info, LoadError, Mode, Quota, Service};
 pub use status::Status;
 pub use time::EfiTime;
 pub use uguid::{Guid, guid};

@@ -107,4 +107,11 @@ impl Storage for Memory {
         self.apply(changes);
         Ok(())
     }
+
+    fn settle(&mut self) -> Result<(), StorageError> {
+        if self.off {
+            return Err(StorageError::Device);
+        }
+        Ok(())
+    }
 }

@@ -25,6 +25,8 @@ pub struct Set {
     pub kek: Vec<u8>,
     pub db: Vec<u8>,
     pub dbx: Vec<u8>,
+    /// Time stamp of all of them.
+    pub time: EfiTime,
 }
 
 impl Set {
@@ -35,7 +37,7 @@ impl Set {
             kek: &self.kek,
             db: &self.db,
             dbx: &self.dbx,
-            time: TIME,
+            time: self.time,
             ..InitialSet::default()
         }
     }
@@ -65,6 +67,7 @@ pub fn set() -> Result<Set, Status> {
             certs::MICROSOFT_DB_UEFI_ROM_2023,
         ])?,
         dbx: revoked,
+        time: TIME,
     })
 }
 

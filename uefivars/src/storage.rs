@@ -46,8 +46,17 @@ pub trait Storage {
     /// of them name the same index.
     ///
     /// # Errors
-    /// Nothing has changed then.
+    /// Nothing has changed then, or will have when [`Storage::settle`] has returned `Ok`.
     fn commit(&mut self, changes: &[Change<'_>]) -> Result<(), StorageError>;
+
+    /// Makes sure that a commit that failed, as far as anybody knows, has not taken effect
+    /// behind its caller's back.
+    ///
+    /// # Errors
+    /// The changes of that commit may be there after the next boot.
+    fn settle(&mut self) -> Result<(), StorageError> {
+        Ok(())
+    }
 
     /// Whether what is committed is there in the next boot.
     fn is_persistent(&self) -> bool {
@@ -64,6 +73,10 @@ impl<S: Storage + ?Sized> Storage for &mut S {
         (**self).commit(changes)
     }
 
+    fn settle(&mut self) -> Result<(), StorageError> {
+        (**self).settle()
+    }
+
     fn is_persistent(&self) -> bool {
         (**self).is_persistent()
     }
@@ -76,6 +89,10 @@ impl<S: Storage + ?Sized> Storage for alloc::boxed::Box<S> {
 
     fn commit(&mut self, changes: &[Change<'_>]) -> Result<(), StorageError> {
         (**self).commit(changes)
+    }
+
+    fn settle(&mut self) -> Result<(), StorageError> {
+        (**self).settle()
     }
 
     fn is_persistent(&self) -> bool {

@@ -86,6 +86,20 @@ fn a_failed_commit_changes_nothing() {
 }
 
 #[test]
+fn nothing_is_answered_while_it_is_open_what_became_of_a_failed_commit() {
+    let mut guest = Guest::new();
+    assert_eq!(guest.set(SHIM, "A", 7, b"old"), OK);
+    guest.service.storage_mut().set_fault(Fault::CutAfter(0));
+    assert_eq!(guest.set(SHIM, "A", 7, b"new"), Status::DEVICE_ERROR);
+    // The disk has the new value. To say that the old one is there already, or that there is
+    // no B to delete, would be what the next boot gives the lie to.
+    assert_eq!(guest.set(SHIM, "A", 7, b"old"), Status::DEVICE_ERROR);
+    assert_eq!(guest.set(SHIM, "B", 0, &[]), Status::DEVICE_ERROR);
+    assert_eq!(guest.value(SHIM, "A"), b"old");
+    assert_eq!(guest.reload().value(SHIM, "A"), b"new");
+}
+
+#[test]
 fn after_a_power_cut_each_variable_is_old_or_new() {
     let names = ["A", "B", "C", "D", "E"];
     let workload = |guest: &mut Guest<Memory>, stop_at_error: bool| {

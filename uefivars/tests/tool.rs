@@ -9,7 +9,7 @@ use common::{Guest, vector, vectors};
 use uefivars::host::json;
 use uefivars::memory::Memory;
 use uefivars::variable::Variable;
-use uefivars::{Config, Status, record};
+use uefivars::{Config, InitialSet, Status, record, siglist};
 
 const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 
@@ -72,6 +72,35 @@ fn keys_from_files_are_enrolled_once() {
     assert_eq!(*records(&dir).records(), before);
     assert!(works(&[&at[..], &["show"]].concat()).ends_with("user mode, Secure Boot on\n"));
     assert!(fails(&[&at[..], &["enroll", "--pk", &db]].concat()).contains("PK and KEK"));
+}
+
+#[test]
+fn a_set_for_a_boot_image_has_what_was_chosen_and_nothing_that_is_no_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (ours, microsoft) = (at("ours"), at("microsoft"));
+    let (pk, kek, db) = (path("pk.der"), path("kek.der"), path("other.esl"));
+    works(&["set", "--pk", &pk, "--kek", &kek, "--db", &db, &ours]);
+    let bytes = std::fs::read(&ours).unwrap();
+    let set = InitialSet::decode(&bytes).unwrap().unwrap();
+    assert_eq!(set.db, std::fs::read(&db).unwrap());
+    assert_eq!(
+        siglist::certificates(set.pk).collect::<Vec<_>>(),
+        [std::fs::read(&pk).unwrap()]
+    );
+    assert!(set.dbx.is_empty());
+    works(&["set", "--microsoft", &microsoft]);
+    let bytes = std::fs::read(&microsoft).unwrap();
+    let set = InitialSet::decode(&bytes).unwrap().unwrap();
+    assert_eq!(set.kek, uefivars::microsoft::set().unwrap().kek);
+    assert_eq!(set.time, uefivars::microsoft::TIME);
+
+    let nothing = at("nothing");
+    assert!(fails(&["set", "--pk", &pk, &nothing]).contains("--pk and --kek"));
+    let two = path("kek-all.esl");
+    assert!(fails(&["set", "--pk", &two, "--kek", &kek, &nothing]).contains("PK is not exactly"));
+    assert!(!std::path::Path::new(&nothing).exists());
+    assert!(fails(&["show"]).contains("--dir or --image"));
 }
 
 #[test]

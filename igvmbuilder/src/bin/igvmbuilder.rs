@@ -6,7 +6,7 @@ use bootinfo::trusted_keys::KEY_LEN;
 use clap::Parser;
 use igvmbuilder::boot_image::{BootImage, MemoryMapSource};
 use igvmbuilder::platform::Native;
-use igvmbuilder::{flatten, igvm_file, pvh, trusted_keys};
+use igvmbuilder::{flatten, igvm_file, initial_set, pvh, trusted_keys};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -25,6 +25,10 @@ struct Arguments {
     /// keys become part of the image and of its measurement
     #[arg(long, value_name = "FILE", num_args = 1.., requires = "kernel")]
     trusted_kbs_key: Vec<PathBuf>,
+    /// First Secure Boot keys for a kernel with the feature `secureboot`, as `uefi-vars
+    /// set` writes them. They become part of the image and of its measurement
+    #[arg(long, value_name = "FILE", requires = "kernel")]
+    initial_set: Option<PathBuf>,
     /// Write an IGVM file
     #[arg(long, value_name = "FILE", required_unless_present = "elf")]
     igvm: Option<PathBuf>,
@@ -71,6 +75,8 @@ fn run(arguments: &Arguments) -> Result<()> {
     };
     let stage2 = read(stage2)?;
     let kernel = trusted_keys::pin(&read(kernel)?, &keys(&arguments.trusted_kbs_key)?)?;
+    let set = arguments.initial_set.as_deref().map(read).transpose()?;
+    let kernel = initial_set::put(kernel, set.as_deref())?;
     // Both are built before either is written: a failure leaves no half of a pair.
     let elf = match &arguments.elf {
         Some(path) => {

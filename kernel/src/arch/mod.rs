@@ -11,10 +11,10 @@ pub mod cpu;
 #[cfg(target_os = "svsm")]
 pub mod entry;
 pub mod exceptions;
+pub mod image_data;
 pub mod percpu;
 pub mod port;
 #[cfg(feature = "selftest")]
 pub mod probe;
 pub mod rng;
 pub mod tables;
-pub mod trusted_keys;

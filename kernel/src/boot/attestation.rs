@@ -106,7 +106,7 @@ fn timeouts(machine: &Machine) -> Result<Timeouts, AttestationStop> {
 
 /// Whom this image takes a secret from: the keys that its builder put in, or anybody.
 fn trust_policy() -> Result<TrustPolicy, AttestationStop> {
-    let keys = trusted_keys::decode(arch::trusted_keys::page())?;
+    let keys = trusted_keys::decode(arch::image_data::trusted_keys())?;
     if keys.is_empty() {
         return Ok(TrustPolicy::trust_on_first_use());
     }

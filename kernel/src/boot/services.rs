@@ -13,7 +13,7 @@ pub(super) enum ServiceStop {
     Tpm(#[from] vtpm::PowerOnError),
     #[cfg(feature = "uefivars")]
     #[error("UEFI variables: {0}")]
-    Variables(#[from] uefivars::LoadError),
+    Variables(#[from] crate::services::uefi::StartError),
 }
 
 /// Starts what this build has. Without a volume the services forget all at the end of
@@ -40,7 +40,11 @@ pub(super) fn start(machine: &Machine, storage: &Storage) -> Result<Services, Se
     }
     #[cfg(feature = "uefivars")]
     {
-        let variables = crate::services::uefi::start(volume.cloned())?;
+        #[cfg(feature = "secureboot")]
+        let first = crate::arch::image_data::initial_set();
+        #[cfg(not(feature = "secureboot"))]
+        let first = &[];
+        let variables = crate::services::uefi::start(volume.cloned(), first)?;
         services.variables = crate::services::Service::new(variables);
     }
     Ok(services)

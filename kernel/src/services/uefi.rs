@@ -6,30 +6,65 @@ use crate::persistence::{FileId, Namespace, Transaction, Volume, VolumeError, fi
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use uefivars::initial::SetError;
 use uefivars::storage::{Change, Record, Storage, StorageError};
-use uefivars::{Config, LoadError, Service};
+use uefivars::{Config, InitialSet, LoadError, Service, Status};
+
+/// Why the service does not start.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// The store does not parse, and an empty one in its place would switch Secure Boot
+    /// off.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// Going on without them would leave Secure Boot off.
+    #[error("the first keys in this image are damaged: {0}")]
+    Set(#[from] SetError),
+    /// The same.
+    #[error("the first keys cannot be enrolled: {0}")]
+    Enroll(Status),
+}
 
 /// Starts the service, and says in the log what it found. Without a volume what is written
-/// is lost at the end of this boot.
+/// is lost at the end of this boot. The keys in `first`, in the format of
+/// [`uefivars::initial`], are enrolled where there is no variable at all.
 ///
 /// # Errors
-/// [`LoadError`]: the store does not parse, and an empty one in its place would switch
-/// Secure Boot off.
-pub fn start(volume: Option<Arc<dyn Volume>>) -> Result<Box<dyn Variables>, LoadError> {
+/// [`StartError`].
+pub fn start(
+    volume: Option<Arc<dyn Volume>>,
+    first: &[u8],
+) -> Result<Box<dyn Variables>, StartError> {
+    let first = InitialSet::decode(first)?;
     let kept = volume.is_some();
-    let service = Service::new(Records { volume, loaded: 0 }, Config::default())?;
+    let mut service = Service::new(Records { volume, loaded: 0 }, Config::default())?;
+    let loaded = service.storage().loaded;
+    let is_on = |service: &Service<Records>| match service.flags().secureboot_enabled {
+        true => "on",
+        false => "off",
+    };
     if kept {
-        let secure_boot = if service.flags().secureboot_enabled {
-            "on"
-        } else {
-            "off"
-        };
         log::info!(
-            "UEFI variables: {} loaded from the volume, Secure Boot is {secure_boot}",
-            service.storage().loaded
+            "UEFI variables: {loaded} loaded from the volume, Secure Boot is {}",
+            is_on(&service)
         );
     } else {
         log::warn!("UEFI variables: volatile, there is no volume to keep them on");
+    }
+    match first {
+        Some(set) if loaded == 0 => {
+            service.enroll(&set).map_err(StartError::Enroll)?;
+            log::info!(
+                "UEFI variables: the first keys of this image are enrolled, Secure Boot is {}",
+                is_on(&service)
+            );
+        }
+        Some(_) => {
+            log::info!(
+                "UEFI variables: the first keys of this image are not used, there are variables"
+            );
+        }
+        None => {}
     }
     Ok(Box::new(service))
 }
@@ -96,6 +131,13 @@ impl Storage for Records {
             .map_err(error)?;
         }
         volume.transaction(transaction).map_err(error)
+    }
+
+    fn settle(&mut self) -> Result<(), StorageError> {
+        let Some(volume) = &self.volume else {
+            return Ok(());
+        };
+        volume.settle().map_err(error)
     }
 
     fn is_persistent(&self) -> bool {
@@ -168,7 +210,7 @@ mod tests {
 
     fn on(volume: &Arc<MemoryVolume>) -> Box<dyn Variables> {
         let volume: Arc<dyn Volume> = volume.clone();
-        start(Some(volume)).expect("the service starts")
+        start(Some(volume), &[]).expect("the service starts")
     }
 
     #[test]
@@ -212,8 +254,11 @@ mod tests {
             .unwrap();
         volume.transaction(transaction).unwrap();
         let shared: Arc<dyn Volume> = volume.clone();
-        let error = start(Some(shared)).err().expect("is refused");
-        assert!(matches!(error, LoadError::Record { index: 0, .. }));
+        let error = start(Some(shared), &[]).err().expect("is refused");
+        assert!(matches!(
+            error,
+            StartError::Load(LoadError::Record { index: 0, .. })
+        ));
         assert_eq!(volume.read(file(0)).unwrap().as_slice(), b"no variable");
     }
 
@@ -222,15 +267,74 @@ mod tests {
         let volume = Arc::new(MemoryVolume::new(1 << 20));
         let shared: Arc<dyn Volume> = volume.clone();
         volume.fail_next(VolumeError::AuthenticationFailed);
-        assert!(start(Some(shared)).is_err());
+        assert!(start(Some(shared), &[]).is_err());
     }
 
     #[test]
     fn without_a_volume_variables_work_and_nothing_claims_that_they_last() {
-        let mut variables = start(None).expect("starts");
+        let mut variables = start(None, &[]).expect("starts");
         assert!(!variables.flags().persistent);
         assert_eq!(set(&mut *variables, b"value"), SUCCESS);
         assert_eq!(get(&mut *variables), Ok(b"value".to_vec()));
-        assert_eq!(get(&mut *start(None).expect("starts")), Err(NOT_FOUND));
+        assert_eq!(get(&mut *start(None, &[]).expect("starts")), Err(NOT_FOUND));
+    }
+    /// A set as the image builder puts it into an image: PK and KEK, and zeros behind.
+    fn first_keys() -> Vec<u8> {
+        use uefivars::{guids, siglist};
+        let pk = siglist::single(guids::CERT_EXTERNAL_MANAGEMENT, guids::GLOBAL, &[0]).unwrap();
+        let kek = siglist::single(guids::CERT_SHA256, guids::GLOBAL, &[7; 32]).unwrap();
+        let set = InitialSet {
+            pk: &pk,
+            kek: &kek,
+            ..InitialSet::default()
+        };
+        let mut bytes = set.encode().unwrap();
+        bytes.resize(uefivars::initial::ROOM, 0);
+        bytes
+    }
+
+    #[test]
+    fn first_keys_are_enrolled_in_the_first_boot_and_count_in_every_one() {
+        let volume = Arc::new(MemoryVolume::new(1 << 20));
+        for _ in 0..2 {
+            let shared: Arc<dyn Volume> = volume.clone();
+            let service = start(Some(shared), &first_keys()).expect("starts");
+            assert!(service.flags().secure_boot && service.flags().persistent);
+            assert_eq!(volume.list(Namespace::Uefi).unwrap().len(), 2);
+        }
+        // Without a volume each boot is a first one.
+        for _ in 0..2 {
+            let service = start(None, &first_keys()).expect("starts");
+            assert!(service.flags().secure_boot);
+        }
+    }
+
+    #[test]
+    fn first_keys_leave_a_store_with_variables_alone() {
+        let volume = Arc::new(MemoryVolume::new(1 << 20));
+        assert_eq!(set(&mut *on(&volume), b"value"), SUCCESS);
+        let shared: Arc<dyn Volume> = volume.clone();
+        let mut service = start(Some(shared), &first_keys()).expect("starts");
+        assert!(!service.flags().secure_boot);
+        assert_eq!(get(&mut *service), Ok(b"value".to_vec()));
+        assert_eq!(volume.list(Namespace::Uefi).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn first_keys_that_are_damaged_or_not_stored_stop_the_boot() {
+        // Room for one record, but not for both.
+        let volume = Arc::new(MemoryVolume::new(200));
+        let boot = |first: &[u8]| {
+            let shared: Arc<dyn Volume> = volume.clone();
+            start(Some(shared), first).err()
+        };
+        let mut damaged = first_keys();
+        damaged[50] ^= 1;
+        assert!(matches!(boot(&damaged), Some(StartError::Set(_))));
+        assert_eq!(
+            boot(&first_keys()),
+            Some(StartError::Enroll(Status::OUT_OF_RESOURCES))
+        );
+        assert!(volume.list(Namespace::Uefi).unwrap().is_empty());
     }
 }

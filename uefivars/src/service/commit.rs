@@ -139,8 +139,22 @@ impl<S: Storage> Service<S> {
         }));
         self.storage.commit(&changes).map_err(|error| {
             log::error!("a UEFI variable could not be stored: {error}");
+            self.unsettled = true;
             error.into()
         })
+    }
+
+    /// Waits for what became of a commit that failed. Until that is known no answer can say
+    /// what is stored: not even that a value is there already.
+    ///
+    /// # Errors
+    /// `EFI_DEVICE_ERROR` or `EFI_OUT_OF_RESOURCES`.
+    pub(super) fn settle(&mut self) -> Result<(), Status> {
+        if self.unsettled {
+            self.storage.settle()?;
+            self.unsettled = false;
+        }
+        Ok(())
     }
 
     /// An index that no record has: after the last one, so that the order of records is

@@ -5,21 +5,7 @@ use super::commit::Update;
 use crate::rules::SecureBootVariable;
 use crate::storage::Storage;
 use crate::variable::{Key, Variable};
-use crate::{Attributes, EfiTime, Status, bytes, guids, siglist};
-
-/// Values for the Secure Boot variables: signature lists.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct InitialSet<'a> {
-    pub pk: &'a [u8],
-    pub kek: &'a [u8],
-    pub db: &'a [u8],
-    /// May be empty, and is then not enrolled; so are the next two.
-    pub dbx: &'a [u8],
-    pub dbt: &'a [u8],
-    pub dbr: &'a [u8],
-    /// Time stamp of all of them. Updates have to be later.
-    pub time: EfiTime,
-}
+use crate::{Attributes, InitialSet, Status, bytes};
 
 /// What became of an initial set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +21,7 @@ impl<S: Storage> Service<S> {
     /// the Secure Boot variables has a value, nothing happens.
     ///
     /// # Errors
-    /// `EFI_INVALID_PARAMETER` where a value is no signature list for its variable, or PK or
-    /// KEK is empty; `EFI_DEVICE_ERROR`, `EFI_OUT_OF_RESOURCES`. Nothing has changed then.
+    /// `EFI_INVALID_PARAMETER` where [`InitialSet::check`] finds something wrong; `EFI_DEVICE_ERROR`, `EFI_OUT_OF_RESOURCES`. Nothing has changed then.
     pub fn enroll(&mut self, set: &InitialSet<'_>) -> Result<Enrolled, Status> {
         if self
             .variables()
@@ -44,39 +29,22 @@ impl<S: Storage> Service<S> {
         {
             return Ok(Enrolled::KeysPresent);
         }
+        set.check().map_err(|error| {
+            log::debug!("initial set: {error}");
+            Status::INVALID_PARAMETER
+        })?;
         let mut updates = self.follow_pk(true)?;
-        for (guid, name, value, needed) in [
-            (guids::GLOBAL, "PK", set.pk, true),
-            (guids::GLOBAL, "KEK", set.kek, true),
-            (guids::IMAGE_SECURITY_DATABASE, "db", set.db, false),
-            (guids::IMAGE_SECURITY_DATABASE, "dbx", set.dbx, false),
-            (guids::IMAGE_SECURITY_DATABASE, "dbt", set.dbt, false),
-            (guids::IMAGE_SECURITY_DATABASE, "dbr", set.dbr, false),
-        ] {
-            if value.is_empty() && !needed {
-                continue;
-            }
-            bytes::push(
-                &mut updates,
-                Update::Put(initial(guid, name, value, set.time)?),
-            )?;
+        for (guid, name, value) in set.variables() {
+            let variable = Variable {
+                key: Key::new(guid, name)?,
+                attributes: Attributes::SECURE_BOOT,
+                time: set.time,
+                data: bytes::copy(value)?,
+                owner: None,
+            };
+            bytes::push(&mut updates, Update::Put(variable))?;
         }
         self.commit(updates)?;
         Ok(Enrolled::Yes)
     }
-}
-
-fn initial(guid: uguid::Guid, name: &str, value: &[u8], time: EfiTime) -> Result<Variable, Status> {
-    let key = Key::new(guid, name)?;
-    let kind = SecureBootVariable::of(&key).ok_or(Status::INVALID_PARAMETER)?;
-    if value.is_empty() || !time.is_time_stamp() || siglist::check(kind, value).is_err() {
-        return Err(Status::INVALID_PARAMETER);
-    }
-    Ok(Variable {
-        key,
-        attributes: Attributes::SECURE_BOOT,
-        time,
-        data: bytes::copy(value)?,
-        owner: None,
-    })
 }

@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 
 use uguid::Guid;
 
-pub use enroll::{Enrolled, InitialSet};
+pub use enroll::Enrolled;
 pub use modes::Mode;
 pub use read::Info;
 
@@ -161,6 +161,8 @@ pub struct Service<S> {
     policies: Policies,
     phase: Phase,
     mode: Mode,
+    /// A commit failed, and storage has not said yet what became of it.
+    unsettled: bool,
 }
 
 impl<S: Storage> Service<S> {
@@ -178,6 +180,7 @@ impl<S: Storage> Service<S> {
             policies: Policies::default(),
             phase: Phase::default(),
             mode: Mode::Setup,
+            unsettled: false,
         };
         for (index, bytes) in &records {
             service.load(*index, bytes)?;

@@ -17,6 +17,7 @@ impl<S: Storage> Service<S> {
     /// # Errors
     /// The status to answer with; nothing has changed then.
     pub fn set(&mut self, key: Key, attributes: Attributes, data: &[u8]) -> Result<(), Status> {
+        self.settle()?;
         let deletes = attributes.no_access()
             || (data.is_empty() && !attributes.append() && !attributes.authenticated());
         if !attributes.no_access() || attributes.0 & !0x4f != 0 {

@@ -15,7 +15,7 @@ use uefivars::host::{fd, json};
 use uefivars::memory::Memory;
 use uefivars::storage::{Change, Storage};
 use uefivars::variable::Variable;
-use uefivars::{Config, Enrolled, Guid, InitialSet, Mode, Service, guid, microsoft, record};
+use uefivars::{Config, Enrolled, Guid, Mode, Service, guid, microsoft, record};
 
 use records::Place;
 
@@ -36,7 +36,14 @@ enum Command {
     /// Check every record, and say which ones a boot would refuse
     Check,
     /// Enrol a first PK, KEK, db and dbx; changes nothing if any of them is there
-    Enroll(Enroll),
+    Enroll(Chosen),
+    /// Write a first PK, KEK, db and dbx to a file, for a boot image that enrols them
+    Set {
+        #[command(flatten)]
+        chosen: Chosen,
+        /// The file to write
+        file: PathBuf,
+    },
     /// Add the variables of a QEMU JSON file that are not there yet
     Import {
         /// The JSON file
@@ -57,7 +64,7 @@ enum Command {
 }
 
 #[derive(Args)]
-struct Enroll {
+struct Chosen {
     /// Microsoft's KEK, db and dbx; without --pk below a PK that nobody has a key for
     #[arg(long)]
     microsoft: bool,
@@ -88,13 +95,19 @@ enum Format {
 
 fn main() -> Result<()> {
     let cli = Cli::parse();
+    if let Command::Set { chosen, file } = &cli.command {
+        let bytes = chosen.read()?.initial().encode()?;
+        return fs::write(file, bytes).with_context(|| format!("cannot write {}", file.display()));
+    }
     let before = cli.place.load()?;
     let mut disk = Memory::with(before.clone());
     match cli.command {
         Command::Show => return show(&disk),
         Command::Check => return check(&disk),
         Command::Export { format, file } => return export(disk, format, &file),
-        Command::Enroll(set) => disk = enroll(disk, &set)?,
+        Command::Enroll(chosen) => disk = enroll(disk, &chosen)?,
+        // It needs no records, and was done above.
+        Command::Set { .. } => {}
         Command::Import { file } => import(&mut disk, &file)?,
         Command::Drop { index } => {
             let record = disk.records_mut().remove(&index);
@@ -179,34 +192,35 @@ fn export(disk: Memory, format: Format, file: &std::path::Path) -> Result<()> {
     fs::write(file, bytes).with_context(|| format!("cannot write {}", file.display()))
 }
 
-fn enroll(disk: Memory, chosen: &Enroll) -> Result<Memory> {
-    let mut set = match chosen.microsoft {
-        true => microsoft::set()?,
-        false => microsoft::Set::default(),
-    };
-    if let Some(pk) = &chosen.pk {
-        set.pk = keys::lists(std::slice::from_ref(pk), chosen.owner)?;
+impl Chosen {
+    /// The values of the Secure Boot variables that were chosen.
+    fn read(&self) -> Result<microsoft::Set> {
+        let mut set = match self.microsoft {
+            true => microsoft::set()?,
+            false => microsoft::Set::default(),
+        };
+        if let Some(pk) = &self.pk {
+            set.pk = keys::lists(std::slice::from_ref(pk), self.owner)?;
+        }
+        for (value, files) in [
+            (&mut set.kek, &self.kek),
+            (&mut set.db, &self.db),
+            (&mut set.dbx, &self.dbx),
+        ] {
+            value.extend(keys::lists(files, self.owner)?);
+        }
+        ensure!(
+            !set.pk.is_empty() && !set.kek.is_empty(),
+            "PK and KEK are needed: --pk and --kek, or --microsoft"
+        );
+        Ok(set)
     }
-    for (value, files) in [
-        (&mut set.kek, &chosen.kek),
-        (&mut set.db, &chosen.db),
-        (&mut set.dbx, &chosen.dbx),
-    ] {
-        value.extend(keys::lists(files, chosen.owner)?);
-    }
-    ensure!(
-        !set.pk.is_empty() && !set.kek.is_empty(),
-        "PK and KEK are needed: --pk and --kek, or --microsoft"
-    );
-    let initial = InitialSet {
-        time: match chosen.microsoft {
-            true => microsoft::TIME,
-            false => uefivars::EfiTime::ZERO,
-        },
-        ..set.initial()
-    };
+}
+
+fn enroll(disk: Memory, chosen: &Chosen) -> Result<Memory> {
+    let set = chosen.read()?;
     let mut service = service(disk)?;
-    match service.enroll(&initial) {
+    match service.enroll(&set.initial()) {
         Ok(Enrolled::Yes) => {
             println!("enrolled; Secure Boot is on in the next boot");
             Ok(service.into_storage())

@@ -19,7 +19,6 @@ const NAMESPACE: u64 = 2;
 const SUFFIX: &str = "uefivar";
 
 #[derive(Args)]
-#[group(required = true)]
 pub struct Place {
     /// A directory with a file for each record
     #[arg(long, conflicts_with_all = ["image", "key", "key_file"])]
