@@ -19,3 +19,5 @@ mod state;
 mod support;
 #[cfg(feature = "vtpm")]
 mod tpm_power_cut;
+#[cfg(feature = "uefivars")]
+mod uefi_power_cut;
