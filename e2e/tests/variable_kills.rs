@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use e2e::link::KERNEL;
 use e2e::{Serving, Setting, proofs};
 use guestlink::client::{Link, LinkError};
 use guestlink::variables::{self, VariableError};
@@ -133,7 +134,7 @@ fn what_was_answered_about_a_variable_survives_kills() -> Result<()> {
     for run in 0..runs {
         // The first boot has nothing to lose yet.
         if run % IN_BOOT == IN_BOOT - 1 {
-            let process = Serving::launch(&setting.guest(), &setting.servers.path(""))?;
+            let process = Serving::launch(KERNEL, &setting.guest(), &setting.servers.path(""))?;
             std::thread::sleep(boot_time.mul_f64(proofs::fraction(run)));
             process.kill()?;
             continue;
