@@ -112,7 +112,14 @@ fn links_between_the_documents_lead_somewhere() -> Result<()> {
 fn tests_that_the_threat_model_names_exist() -> Result<()> {
     let text = fs::read_to_string(tree::root().join("Documentation/THREAT-MODEL.md"))?;
     let mut sources = String::new();
-    for part in ["e2e/tests", "kernel/tests", "kernel/src", "igvmbuilder/src"] {
+    for part in [
+        "aproxy/tests",
+        "e2e/tests",
+        "igvmbuilder/src",
+        "kbs-test/tests",
+        "kernel/src",
+        "kernel/tests",
+    ] {
         for file in files(&tree::root().join(part), "rs")? {
             sources.push_str(&fs::read_to_string(file)?);
         }

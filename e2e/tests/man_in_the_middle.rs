@@ -5,8 +5,10 @@ use std::fs;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use e2e::Step::{Answer, Challenge, Evidence};
-use e2e::{Boot, Mitm, Servers, Step, image};
+use e2e::{Boot, KEY, Mitm, Servers, Step, image};
 use serde_json::{Value, json};
 
 const FAILED: &str = "[SVSM] ERROR: attestation failed: ";
@@ -47,14 +49,44 @@ fn damage(text: &mut Value) {
     *text = json!(String::from_utf8_lossy(&bytes));
 }
 
+/// Whether `part` is somewhere in `bytes`.
+fn has(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
 #[test]
-fn somebody_who_only_listens_is_not_noticed() -> Result<()> {
-    let (boot, _) = boot(&Servers::start()?, |_, _| {})?;
+fn somebody_who_only_listens_and_reads_the_disk_learns_nothing() -> Result<()> {
+    let servers = Servers::start()?;
+    let state = servers.path("state.img");
+    image::creation_header(&state)?;
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let ear = Arc::clone(&heard);
+    let mitm = Mitm::changing(servers.proxy.socket(), move |_, message| {
+        let mut heard = ear.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.push(message.clone());
+    })?;
+    let guest = servers.guest().proxy(&mitm.socket()).image(&state);
+    let boot = guest.boot()?;
     boot.assert_complete();
     boot.assert_says(&[
         "the key that signed this exchange",
         "attestation successful",
+        "successfully wrote updated boot counter",
     ]);
+
+    let heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+    let key = hex::decode(KEY)?;
+    let said = heard.iter().map(Value::to_string).collect::<String>();
+    assert!(said.contains("ciphertext"), "nothing was heard");
+    for form in [KEY.to_owned(), BASE64_STANDARD.encode(&key)] {
+        assert!(!said.contains(&form), "the secret is in the messages");
+    }
+    // The file with the token, which is there for who has the key.
+    let token = image::read_file(&state, KEY, 3 << 32 | 1)?;
+    assert!(has(&token, b"\"nonce\""));
+    let disk = fs::read(&state)?;
+    assert!(!has(&disk, b"\"nonce\""), "a file is on the disk as it is");
+    assert!(!has(&disk, &key), "the root key is on the disk");
     Ok(())
 }
 
