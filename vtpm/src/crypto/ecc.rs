@@ -21,30 +21,37 @@ use super::{Bytes, CryptoError, Curve, CurveParameters, Point, Result, Rng};
 pub(super) trait Supported: EcdsaCurve + PrimeCurveParams {}
 impl<C: EcdsaCurve + PrimeCurveParams> Supported for C {}
 
-/// Runs `$body` with the type `$C` of a [`Curve`].
+/// Runs `$body` with the type `$C` of a [`Curve`], each in a frame of its own on the stack: those
+/// of all curves together, as an optimiser puts them into one, would take 17 KB.
 macro_rules! with_curve {
     ($curve:expr, $C:ident => $body:expr) => {
         match $curve {
             $crate::crypto::Curve::P256 => {
                 type $C = p256::NistP256;
-                $body
+                $crate::crypto::ecc::apart(|| $body)
             }
             $crate::crypto::Curve::P384 => {
                 type $C = p384::NistP384;
-                $body
+                $crate::crypto::ecc::apart(|| $body)
             }
             $crate::crypto::Curve::P521 => {
                 type $C = p521::NistP521;
-                $body
+                $crate::crypto::ecc::apart(|| $body)
             }
             $crate::crypto::Curve::BnP256 => {
                 type $C = $crate::crypto::bn_p256::BnP256;
-                $body
+                $crate::crypto::ecc::apart(|| $body)
             }
         }
     };
 }
 pub(super) use with_curve;
+
+/// A call that is never merged into its caller.
+#[inline(never)]
+pub(super) fn apart<T>(action: impl FnOnce() -> T) -> T {
+    action()
+}
 
 /// Longest number that is reduced, in bytes.
 const LONGEST: usize = 256;

@@ -3,7 +3,7 @@
 //! Always true: a [`KdfRng`] of the same seed, label and context gives the same bytes,
 //! however they are asked for in pieces.
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 
 use zeroize::Zeroizing;
 
@@ -22,7 +22,9 @@ pub trait Rng {
 /// (SP 800-108 without a length, since the length is not known beforehand).
 #[derive(Clone)]
 pub struct KdfRng {
-    keyed: HmacState,
+    /// On the heap, and [`Self::new`] is not inlined: key generation, which has one or two of
+    /// these, needs the stack.
+    keyed: Box<HmacState>,
     fixed: Vec<u8>,
     counter: u64,
     block: Bytes,
@@ -32,13 +34,14 @@ pub struct KdfRng {
 impl KdfRng {
     /// A generator from a seed; `label` and `context` keep the uses of one seed apart.
     #[must_use]
+    #[inline(never)]
     pub fn new(alg: HashAlg, seed: &[u8], label: &str, context: &[u8]) -> Self {
         let mut fixed = Vec::with_capacity(label.len() + 1 + context.len());
         fixed.extend_from_slice(label.as_bytes());
         fixed.push(0);
         fixed.extend_from_slice(context);
         Self {
-            keyed: HmacState::new(alg, seed),
+            keyed: Box::new(HmacState::new(alg, seed)),
             fixed,
             counter: 0,
             block: Bytes::default(),
@@ -54,7 +57,7 @@ impl KdfRng {
     }
 
     fn next_block(&mut self) {
-        let mut state = self.keyed.clone();
+        let mut state = (*self.keyed).clone();
         state.update(&self.counter.to_be_bytes());
         state.update(&self.fixed);
         self.block = Bytes::new(state.finish());
