@@ -5,13 +5,14 @@
 //! responses must have the recorded shape, and what depends on nothing random must be the
 //! recorded bytes.
 
+mod environment;
 mod layout;
 mod names;
 mod sessions;
 mod stream;
 mod substitution;
 
-use stream::Player;
+use stream::{Event, Player};
 
 fn replay(name: &str) {
     let path = format!(
@@ -19,12 +20,20 @@ fn replay(name: &str) {
         env!("CARGO_MANIFEST_DIR")
     );
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
-    let mut player = Player::new();
+    let mut commands = 0;
+    let mut count = |event: Event<'_>| {
+        if let Event::Command(locality, command) = event {
+            assert!(locality <= 4 && command.len() >= 10);
+            commands += 1;
+        }
+    };
+    let mut player = Player::new(&mut count);
     for (line, text) in text.lines().enumerate() {
         let record = serde_json::from_str(text).unwrap();
         player.play(line + 1, &record);
     }
     let report = player.finish();
+    assert!(commands >= report.replayed, "{name}: not all was replayed");
     println!(
         "{name}: {} exchanges replayed, {} skipped",
         report.replayed, report.skipped

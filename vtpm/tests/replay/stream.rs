@@ -3,12 +3,12 @@
 use serde_json::Value;
 use vtpm::{
     Tpm,
-    crypto::{HashAlg, KdfRng, Native},
-    environment::{Environment, RandomError},
+    crypto::{HashAlg, Native},
     storage::Memory,
 };
 
 use crate::{
+    environment::Fixed,
     layout::{self, Field, blob, split, u16_at, u32_at},
     names::Names,
     sessions::{self, Auth, DECRYPT, ENCRYPTION, PASSWORD, Sessions},
@@ -20,20 +20,6 @@ const RSA_DECRYPT: u32 = 0x159;
 const CREATE: u32 = 0x153;
 const LOAD: u32 = 0x157;
 const NULL: u32 = 0x4000_0007;
-
-/// Random bytes that are the same in every run, and a clock that ticks with every look.
-struct Fixed(KdfRng, u64);
-
-impl Environment for Fixed {
-    fn random(&mut self, out: &mut [u8]) -> Result<(), RandomError> {
-        self.0.generate(out);
-        Ok(())
-    }
-    fn now_ms(&mut self) -> u64 {
-        self.1 += 1;
-        self.1
-    }
-}
 
 pub struct Report {
     pub replayed: usize,
@@ -78,8 +64,17 @@ impl Response {
     }
 }
 
-pub struct Player {
+/// What is done to the TPM.
+pub enum Event<'a> {
+    /// Power off and on again.
+    PowerCycle,
+    /// A command at a locality.
+    Command(u8, &'a [u8]),
+}
+
+pub struct Player<'a> {
     tpm: Tpm,
+    watch: &'a mut dyn FnMut(Event<'_>),
     started: bool,
     locality: u8,
     substitution: Substitution,
@@ -96,13 +91,14 @@ pub struct Player {
     report: Report,
 }
 
-impl Player {
-    pub fn new() -> Self {
-        let environment = Fixed(KdfRng::new(HashAlg::Sha256, b"replay", "replay", &[]), 0);
-        let (tpm, _) =
-            Tpm::power_on(Box::new(environment), Box::new(Memory::new()), &Native).unwrap();
+impl<'a> Player<'a> {
+    /// A player whose TPM is fresh; `watch` is told all that is done to it.
+    pub fn new(watch: &'a mut dyn FnMut(Event<'_>)) -> Self {
+        let environment = Box::new(Fixed::default());
+        let (tpm, _) = Tpm::power_on(environment, Box::new(Memory::new()), &Native).unwrap();
         Self {
             tpm,
+            watch,
             started: false,
             locality: 0,
             substitution: Substitution::default(),
@@ -125,9 +121,17 @@ impl Player {
         self.report
     }
 
+    fn execute(&mut self, command: &[u8]) -> Vec<u8> {
+        (self.watch)(Event::Command(self.locality, command));
+        let mut response = Vec::new();
+        self.tpm.execute(self.locality, command, &mut response);
+        response
+    }
+
     pub fn play(&mut self, line: usize, record: &Value) {
         if let Some(control) = record["ctrl"].as_u64() {
             if control == 2 {
+                (self.watch)(Event::PowerCycle);
                 self.tpm.power_cycle().unwrap();
                 self.started = true;
             }
@@ -137,9 +141,7 @@ impl Player {
         let (command, recorded) = (bytes("cmd"), bytes("rsp"));
         if !self.started {
             // These streams were recorded after the server had sent Startup(CLEAR).
-            let mut response = Vec::new();
-            let startup = [0x80, 1, 0, 0, 0, 12, 0, 0, 1, 0x44, 0, 0];
-            self.tpm.execute(0, &startup, &mut response);
+            let response = self.execute(&[0x80, 1, 0, 0, 0, 12, 0, 0, 1, 0x44, 0, 0]);
             assert_eq!(response[6..], [0; 4]);
             self.started = true;
         }
@@ -184,8 +186,7 @@ impl Player {
             sent_handles.fill(NULL);
         }
         let sent = build(&parts, &sent_handles, &sessions, &parameters);
-        let mut response = Vec::new();
-        self.tpm.execute(self.locality, &sent, &mut response);
+        let response = self.execute(&sent);
         let expected = Response::parse(code, recorded).ok_or("the record does not parse")?;
         let got = Response::parse(code, &response)
             .ok_or_else(|| format!("malformed response {}", hex::encode(&response)))?;
@@ -239,8 +240,7 @@ impl Player {
     /// A command that is none: only the code is compared.
     fn raw(&mut self, command: &[u8], recorded: &[u8]) -> Result<(), String> {
         self.report.replayed += 1;
-        let mut response = Vec::new();
-        self.tpm.execute(self.locality, command, &mut response);
+        let response = self.execute(command);
         // The reference keeps the tag of a request of the older version; any error will do.
         let code = |bytes: &[u8]| bytes.get(6..10).map(<[u8]>::to_vec);
         if code(recorded) == code(&response) || code(&response) == Some(vec![0, 0, 0, 0x1E]) {
