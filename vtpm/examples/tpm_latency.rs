@@ -1,11 +1,15 @@
-//! Round trip of single commands: this server beside swtpm, both over UNIX sockets with their
-//! state in a directory, one after the other in each round.
+//! Round trip of single commands: this server beside swtpm, each a process of its own behind a
+//! UNIX socket, one after the other in each round.
 //!
 //! ```text
-//! cargo run --release -p vtpm --features server --example tpm_latency -- [ROUNDS] [PATH OF SWTPM]
+//! cargo build --release -p vtpm --features server --bin vtpm-server --example tpm_latency
+//! target/release/examples/tpm_latency [--server PATH] [--reference PATH] [--rounds N]
 //! ```
 //!
-//! Prints medians in microseconds and their ratio, `tpm.COMMAND.ratio_vs_swtpm`.
+//! Prints medians in microseconds and their ratio, `tpm.COMMAND.ratio_vs_swtpm`. The state of
+//! both is in memory (`/dev/shm`), since swtpm answers before a disk has it: what is compared
+//! is then the same. `tpm.nv_write_on_disk` says what the difference is worth; this server
+//! syncs there.
 
 use std::{
     io::{self, Read, Write},
@@ -16,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vtpm::server::{LocalTpm, Options, Source, serve};
+use tempfile::TempDir;
 
 const OWNER: [u8; 4] = [0x40, 0, 0, 1];
 const NULL: [u8; 4] = [0x40, 0, 0, 7];
@@ -33,6 +37,9 @@ const ECC_STORAGE: &[u8] = &[
 const ECC_SIGNING: &[u8] = &[
     0, 24, 0, 0x23, 0, 0x0B, 0, 4, 4, 0x72, 0, 0, 0, 0x10, 0, 0x18, 0, 0x0B, 0, 3, 0, 0x10, 0, 0,
     0, 0,
+];
+const RSA_SIGNING: &[u8] = &[
+    0, 24, 0, 1, 0, 0x0B, 0, 4, 4, 0x72, 0, 0, 0, 0x10, 0, 0x14, 0, 0x0B, 8, 0, 0, 0, 0, 0, 0, 0,
 ];
 const SEALED: &[u8] = &[0, 14, 0, 8, 0, 0x0B, 0, 0, 4, 0x52, 0, 0, 0, 0x10, 0, 0];
 
@@ -86,6 +93,15 @@ impl Client {
         self.run(0x165, handle, false).map(|_| ())
     }
 
+    /// Makes an object persistent, and flushes it.
+    fn persist(&mut self, object: [u8; 4]) -> io::Result<[u8; 4]> {
+        const PERSISTENT: [u8; 4] = [0x81, 0, 0, 1];
+        let body = [&OWNER[..], &object, &PASSWORD, &PERSISTENT].concat();
+        self.run(0x120, &body, true)?;
+        self.flush(&object)?;
+        Ok(PERSISTENT)
+    }
+
     fn primary(&mut self, public: &[u8]) -> io::Result<([u8; 4], Duration)> {
         let body = [&OWNER[..], &PASSWORD, &[0, 4, 0, 0, 0, 0], public, &[0; 6]].concat();
         let (answer, time) = self.run(0x131, &body, true)?;
@@ -101,7 +117,18 @@ fn first(answer: &[u8]) -> [u8; 4] {
 struct Prepared {
     client: Client,
     signer: [u8; 4],
+    rsa_signer: [u8; 4],
     sealed: [u8; 4],
+}
+
+impl Prepared {
+    fn signer(&self, command: &str) -> [u8; 4] {
+        if command.ends_with("rsa") {
+            self.rsa_signer
+        } else {
+            self.signer
+        }
+    }
 }
 
 fn prepare(mut client: Client) -> io::Result<Prepared> {
@@ -116,6 +143,9 @@ fn prepare(mut client: Client) -> io::Result<Prepared> {
     let (loaded, _) = client.run(0x157, &[&parent[..], &PASSWORD, both].concat(), true)?;
     client.flush(&parent)?;
     let (signer, _) = client.primary(ECC_SIGNING)?;
+    let (rsa_signer, _) = client.primary(RSA_SIGNING)?;
+    // In the way of the keys that are made later: out of the three slots.
+    let rsa_signer = client.persist(rsa_signer)?;
     let public = [&[0x01, 0x50, 0, 0, 0, 0x0B, 0, 6, 0, 6, 0, 0, 0, 32][..]].concat();
     let define = [
         &OWNER[..],
@@ -128,24 +158,31 @@ fn prepare(mut client: Client) -> io::Result<Prepared> {
     Ok(Prepared {
         client,
         signer,
+        rsa_signer,
         sealed: first(&loaded),
     })
 }
 
 /// The commands, by the names they are printed with.
-const COMMANDS: [&str; 9] = [
+const COMMANDS: [&str; 11] = [
     "pcr_extend",
     "get_random",
     "start_auth_session",
     "create_primary_ecc",
     "create_primary_rsa",
     "sign",
+    "sign_rsa",
     "quote",
+    "quote_rsa",
     "nv_write",
     "unseal",
 ];
 
+/// Those that take milliseconds.
+const SLOW: [&str; 3] = ["create_primary_rsa", "sign_rsa", "quote_rsa"];
+
 fn measure(tpm: &mut Prepared, command: &str, round: u8) -> io::Result<Duration> {
+    let signer = tpm.signer(command);
     let client = &mut tpm.client;
     let digest = [round; 32];
     let null_ticket = [&[0x80, 0x24][..], &NULL, &[0, 0]].concat();
@@ -186,9 +223,9 @@ fn measure(tpm: &mut Prepared, command: &str, round: u8) -> io::Result<Duration>
             client.flush(&handle)?;
             Ok(time)
         }
-        "sign" => {
+        "sign" | "sign_rsa" => {
             let body = [
-                &tpm.signer[..],
+                &signer[..],
                 &PASSWORD,
                 &[0, 32],
                 &digest,
@@ -198,9 +235,9 @@ fn measure(tpm: &mut Prepared, command: &str, round: u8) -> io::Result<Duration>
             .concat();
             client.run(0x15D, &body, true).map(|found| found.1)
         }
-        "quote" => {
+        "quote" | "quote_rsa" => {
             let body = [
-                &tpm.signer[..],
+                &signer[..],
                 &PASSWORD,
                 &[0, 0, 0, 0x10],
                 &[0, 0, 0, 1, 0, 0x0B, 3, 0xFF, 0, 0],
@@ -226,82 +263,115 @@ fn measure(tpm: &mut Prepared, command: &str, round: u8) -> io::Result<Duration>
     }
 }
 
-/// A process that is ended with this.
-struct Reference(Child);
+/// A TPM server, ended with this.
+struct Server {
+    process: Child,
+    place: TempDir,
+}
 
-impl Drop for Reference {
-    fn drop(&mut self) {
-        // It holds nothing that is worth a clean end.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+impl Server {
+    /// Starts `program` on an empty state below `place`.
+    fn start(program: &str, place: &Path) -> io::Result<Self> {
+        let place = tempfile::tempdir_in(place)?;
+        let path = |name: &str| place.path().join(name).display().to_string();
+        let process = Command::new(program)
+            .args(["socket", "--tpm2", "--flags", "not-need-init,startup-clear"])
+            .args(["--server", &format!("type=unixio,path={}", path("data"))])
+            .args(["--ctrl", &format!("type=unixio,path={}", path("control"))])
+            .args(["--tpmstate", &format!("dir={}", place.path().display())])
+            .stdout(Stdio::null())
+            .spawn()
+            .map_err(|error| io::Error::other(format!("{program}: {error}")))?;
+        Ok(Self { process, place })
+    }
+
+    fn prepared(&self) -> io::Result<Prepared> {
+        prepare(Client::connect(&self.place.path().join("data"))?)
     }
 }
 
-fn main() -> io::Result<()> {
-    let mut words = std::env::args().skip(1);
-    let rounds: usize = words
-        .next()
-        .and_then(|word| word.parse().ok())
-        .unwrap_or(31)
-        .clamp(1, 255);
-    let swtpm = words.next().unwrap_or_else(|| "/usr/bin/swtpm".into());
-    let place = tempfile::tempdir()?;
-    let path = |name: &str| place.path().join(name);
-    for name in ["ours", "theirs"] {
-        std::fs::create_dir(path(name))?;
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It holds nothing that is worth a clean end.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
-    let source = Source::unix(&path("ours.sock"))?;
-    let state = path("ours");
-    thread::spawn(move || {
-        let options = Options {
-            data: Some(source),
-            startup: Some(0),
-            ..Options::default()
-        };
-        serve(&mut LocalTpm::new(Some(state)), options)
-    });
-    let child = Command::new(&swtpm)
-        .args([
-            "socket",
-            "--tpm2",
-            "--flags",
-            "not-need-init,startup-clear",
-            "--log",
-            "file=-",
-        ])
-        .args([
-            "--server",
-            &format!("type=unixio,path={}", path("theirs.sock").display()),
-        ])
-        .args([
-            "--ctrl",
-            &format!("type=unixio,path={}", path("control.sock").display()),
-        ])
-        .args(["--tpmstate", &format!("dir={}", path("theirs").display())])
-        .stdout(Stdio::null())
-        .spawn()?;
-    let _reference = Reference(child);
-    let mut tpms = [
-        prepare(Client::connect(&path("ours.sock"))?)?,
-        prepare(Client::connect(&path("theirs.sock"))?)?,
-    ];
-    for command in COMMANDS {
-        let mut times = [Vec::new(), Vec::new()];
-        for round in 0..rounds {
-            for (times, tpm) in times.iter_mut().zip(&mut tpms) {
-                times.push(measure(tpm, command, round as u8)?.as_micros());
-            }
+}
+
+struct Arguments {
+    server: String,
+    reference: String,
+    rounds: usize,
+}
+
+fn arguments() -> io::Result<Arguments> {
+    let own = std::env::current_exe()?;
+    // target/PROFILE/examples/tpm_latency
+    let built = own.ancestors().nth(2).unwrap_or(&own);
+    let mut found = Arguments {
+        server: built.join("vtpm-server").display().to_string(),
+        reference: "/usr/bin/swtpm".into(),
+        rounds: 61,
+    };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let value = words
+            .next()
+            .ok_or_else(|| io::Error::other(format!("{word} needs a value")))?;
+        match word.as_str() {
+            "--server" => found.server = value,
+            "--reference" => found.reference = value,
+            "--rounds" => found.rounds = value.parse().map_err(io::Error::other)?,
+            other => return Err(io::Error::other(format!("unknown argument {other}"))),
         }
-        let [ours, theirs] = times.map(|mut times| {
-            times.sort_unstable();
-            times[times.len() / 2]
-        });
-        println!("tpm.{command}.us {ours}");
-        println!("tpm.{command}.swtpm_us {theirs}");
-        println!(
-            "tpm.{command}.ratio_vs_swtpm {:.2}",
-            ours as f64 / theirs.max(1) as f64
-        );
+    }
+    Ok(found)
+}
+
+/// Measures one command and prints it as `name`.
+fn compare(tpms: &mut [Prepared; 2], command: &str, name: &str, rounds: usize) -> io::Result<()> {
+    let mut times = [Vec::new(), Vec::new()];
+    for round in 0..rounds {
+        for (times, tpm) in times.iter_mut().zip(&mut *tpms) {
+            times.push(measure(tpm, command, round as u8)?);
+        }
+    }
+    let [ours, theirs] = times.map(|mut times| {
+        times.sort_unstable();
+        let median = times.get(times.len() / 2).copied().unwrap_or_default();
+        median.as_secs_f64() * 1e6
+    });
+    println!("tpm.{name}.us {ours:.1}");
+    println!("tpm.{name}.swtpm_us {theirs:.1}");
+    println!("tpm.{name}.ratio_vs_swtpm {:.2}", ours / theirs);
+    Ok(())
+}
+
+fn main() -> io::Result<()> {
+    let Arguments {
+        server,
+        reference,
+        rounds,
+    } = arguments()?;
+    for (place, commands, suffix) in [
+        (Path::new("/dev/shm"), &COMMANDS[..], ""),
+        (&std::env::temp_dir(), &["nv_write"][..], "_on_disk"),
+    ] {
+        let servers = [
+            Server::start(&server, place)?,
+            Server::start(&reference, place)?,
+        ];
+        let [ours, theirs] = &servers;
+        let mut tpms = [ours.prepared()?, theirs.prepared()?];
+        for &command in commands {
+            // What takes microseconds needs more rounds than what takes milliseconds.
+            let rounds = if SLOW.contains(&command) {
+                rounds
+            } else {
+                10 * rounds
+            };
+            compare(&mut tpms, command, &format!("{command}{suffix}"), rounds)?;
+        }
     }
     Ok(())
 }
