@@ -22,6 +22,7 @@ use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use allocator::{Fault, Faulty, with_fault};
@@ -216,10 +217,16 @@ fn child() {
         allocator::stop();
         report(info);
     }));
-    // And who hangs is aborted.
+    // And who hangs is aborted, however slow the machine is otherwise.
+    static ATTEMPTS: AtomicU64 = AtomicU64::new(0);
     std::thread::spawn(|| {
-        std::thread::sleep(Duration::from_secs(300));
-        std::process::abort();
+        loop {
+            let before = ATTEMPTS.load(Ordering::Relaxed);
+            std::thread::sleep(Duration::from_secs(300));
+            if ATTEMPTS.load(Ordering::Relaxed) == before {
+                std::process::abort();
+            }
+        }
     });
     let mut output = std::io::stdout();
     let mut say = |line: std::fmt::Arguments<'_>| {
@@ -229,6 +236,7 @@ fn child() {
     };
     for n in (first..=last).step_by(step as usize) {
         say(format_args!("at {n}"));
+        ATTEMPTS.fetch_add(1, Ordering::Relaxed);
         let fault = match kind {
             "once" => Fault::Once(n),
             _ => Fault::From(n),
