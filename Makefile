@@ -67,7 +67,7 @@ secureboot-options = --initial-set $(TARGET_DIR)/microsoft-set
 
 .PHONY: all help setup programs images test-images $(TEST_IMAGES:%=%-image) tools demo test test-full check unit e2e lint fmt \
   tpm-clients tpm-suites microsoft-set \
-  clippy clippy-host clippy-metal shellcheck unsafe-report measurement reproducible doc bench proofs fuzz clean
+  clippy clippy-host clippy-metal shellcheck unsafe-report measurement reproducible doc bench bench-services proofs fuzz clean
 
 all: images tools
 
@@ -238,7 +238,26 @@ bench: all test-images
 	RUSTFLAGS='--cfg aes_force_soft' CARGO_TARGET_DIR=$(TARGET_DIR)/soft $(CARGO) build --release \
 	  -p svsm -p e2e --features svsm/bench,e2e/soft-crypto --example bench_persistence
 	cp $(TARGET_DIR)/soft/release/examples/bench_persistence $(BIN)/bench-persistence-soft
+	$(MAKE) bench-services
 	$(CARGO) run $(CARGO_FLAGS) -q -p e2e --bin bench -- --output target/bench.json
+
+# The vTPM in both kinds of build, what it is measured with, and kernels with and without it.
+bench-services:
+	$(say) BUILD 'what measures the services'
+	$(CARGO) build --release -p svsm -p vtpm --features svsm/bench,svsm/vtpm,svsm/uefivars,vtpm/server \
+	  --example bench_vtpm --example bench_uefi --example tpm_latency --example command_streams --bin vtpm-server
+	$(CARGO) build -p svsm --features bench,vtpm --example bench_vtpm
+	cp $(TARGET_DIR)/release/vtpm-server $(BIN)/bench-vtpm-server
+	cp $(TARGET_DIR)/release/examples/tpm_latency $(BIN)/bench-tpm-latency
+	cp $(TARGET_DIR)/release/examples/bench_vtpm $(BIN)/bench-vtpm
+	cp $(TARGET_DIR)/debug/examples/bench_vtpm $(BIN)/bench-vtpm-debug
+	cp $(TARGET_DIR)/release/examples/bench_uefi $(BIN)/bench-uefi
+	$(TARGET_DIR)/release/examples/command_streams > $(BIN)/bench-tpm-commands
+	for added in '' -vtpm; do \
+	  $(METAL_ENV) $(CARGO) build --release $(METAL_FLAGS) -p svsm --bin svsm \
+	    --features "attest,cocoonfs,guestlink$$(echo $$added | tr - ,)" && \
+	  cp $(METAL_DIR)/x86_64-svsm/release/svsm.elf $(BIN)/bench-kernel$$added.elf || exit 1; \
+	done
 
 # Optimised always: there are some hundred thousand mounts to make.
 proofs: all test-images

@@ -100,6 +100,9 @@ wants_debian() {
     if [ -n "$want_bench" ] && ! have valgrind; then
         need valgrind "counts instructions"
     fi
+    if [ -n "$want_bench" ] && ! [ -x /usr/bin/swtpm ]; then
+        need swtpm "stands beside the vTPM in make bench"
+    fi
     if [ -n "$want_suites" ]; then
         [ -e /usr/include/tss2/tss2_esys.h ] || need libtss2-dev "what the test suites of tpm2-pytss and tss-esapi are built with"
         have pkg-config || need pkg-config "finds it"
@@ -128,6 +131,9 @@ wants_fedora() {
     fi
     if [ -n "$want_bench" ] && ! have valgrind; then
         need valgrind "counts instructions"
+    fi
+    if [ -n "$want_bench" ] && ! [ -x /usr/bin/swtpm ]; then
+        need swtpm "stands beside the vTPM in make bench"
     fi
     if [ -n "$want_suites" ]; then
         [ -e /usr/include/tss2/tss2_esys.h ] || need tpm2-tss-devel "what the test suites of tpm2-pytss and tss-esapi are built with"

@@ -1,10 +1,11 @@
-//! Measures boots and persistence: prints a table for people and writes one flat JSON
+//! Measures boots, attestation, persistence and the services: prints a table for people and writes one flat JSON
 //! object of numbers with stable keys. Documentation/INSTALL.md explains the keys.
 
 #![forbid(unsafe_code)]
 
 mod attestation;
 mod persistence;
+mod services;
 mod table;
 
 use std::fs;
@@ -29,10 +30,11 @@ fn main() -> Result<()> {
         (Some("--output"), Some(file)) => PathBuf::from(file),
         _ => bail!("usage: bench --output FILE [PART...]"),
     };
-    let parts: [Part; 3] = [
+    let parts: [Part; 4] = [
         ("boots", boots),
         ("attestation", attestation::measure),
         ("persistence", persistence::measure),
+        ("services", services::measure),
     ];
     let wanted: Vec<_> = args.collect();
     if let Some(unknown) = wanted
