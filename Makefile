@@ -76,7 +76,7 @@ help:
 	echo 'make SECUREBOOT=--microsoft       the same, with first Secure Boot keys in the image'
 	echo 'make demo      six boots on one image: attested, counted, a secret sealed and unsealed, Secure Boot'
 	echo 'make test      every check: format, lints, unit tests, feature sets, end to end'
-	echo 'make test-full make test, and what takes longer: all test suites of TPM clients'
+	echo 'make test-full make test, and what takes longer: an encrypted disk of a guest, all suites of TPM clients'
 	echo 'make clippy    lints only (Rust and shell, format)'
 	echo 'make reproducible  build the images once more in another place, and compare'
 	echo 'make doc       API documentation, into target/doc'
@@ -151,6 +151,7 @@ test:
 	echo 'make test: all passed'
 
 test-full: test
+	$(CARGO) test $(CARGO_FLAGS) -p e2e --test disk_unlock -- --ignored
 	$(MAKE) tpm-suites SUITES=esapi
 	echo 'make test-full: all passed'
 
@@ -261,7 +262,7 @@ bench-services:
 
 # Optimised always: there are some hundred thousand mounts to make.
 proofs: all test-images
-	$(say) PROVE 'power cuts, hostile disks, hostile devices, exhaustion, kills (about 15 minutes)'
+	$(say) PROVE 'power cuts, hostile disks, hostile devices, exhaustion, kills (about 20 minutes)'
 	mkdir -p target && rm -f target/proofs.json
 	PROOFS=full PROOFS_JSON='$(CURDIR)/target/proofs.json' $(CARGO) test --release -p svsm \
 	  --features cocoonfs,uefivars,vtpm --test proofs --test hostile_device --test heap_exhaustion

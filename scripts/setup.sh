@@ -86,6 +86,7 @@ wants_debian() {
     have cryptsetup || need cryptsetup-bin "makes the disk that the vTPM unlocks in the end-to-end tests"
     have systemd-cryptenroll || need "$(cryptenroll_package)" "client of the vTPM in the end-to-end tests"
     have swtpm_setup || need swtpm-tools "makes TPMs with certificates in the tests of the vTPM"
+    compgen -G '/usr/lib/*/libtss2-tcti-device.so.0' >/dev/null || need libtss2-tcti-device0 "connects systemd to the TPM of a Linux guest"
     compgen -G '/usr/lib/*/ossl-modules/tpm2.so' >/dev/null || need tpm2-openssl "client of the vTPM in the end-to-end tests"
     [ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] || need ovmf "firmware of the machine that measures its boot into the vTPM"
     have sign-efi-sig-list || need efitools "makes and signs keys for Secure Boot in the demo and the tests"
@@ -245,12 +246,13 @@ fi
 
 # A small Linux, out of the distribution's packages, for the machine that measures its
 # boot into the vTPM. It is not installed: what is running here stays as it is.
+guest_modules=(virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk dm-mod dm-crypt ecb xts)
 guest_packages() {
     apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: \(linux-image-.*\)/\1/p'
     echo busybox-static
 }
 guest_linux() {
-    local packages package from=$tools/guest.new
+    local packages package module from=$tools/guest.new
     rm -rf "$from" "$tools/guest"
     mkdir -p "$from/packages" "$tools/guest"
     mapfile -t packages < <(guest_packages)
@@ -258,10 +260,17 @@ guest_linux() {
     for package in "$from"/packages/*.deb; do
         dpkg-deb -x "$package" "$from" || return
     done
-    cp "$from"/boot/vmlinuz-* "$tools/guest/vmlinuz" && cp "$from"/*bin/busybox "$tools/guest/busybox" &&
-        rm -rf "$from" && touch "$tools/guest/.complete"
+    cp "$from"/boot/vmlinuz-* "$tools/guest/vmlinuz" &&
+        find "$from" -path '*bin/busybox' -exec cp {} "$tools/guest/busybox" \; &&
+        [ -e "$tools/guest/busybox" ] || return
+    # Those that are built in have no file; some releases compress them.
+    for module in "${guest_modules[@]}"; do
+        find "$from" -name "$module.ko" -exec cp {} "$tools/guest/" \;
+        find "$from" -name "$module.ko.xz" -exec cp {} "$tools/guest/" \; -exec xz -df "$tools/guest/$module.ko.xz" \;
+    done
+    rm -rf "$from" && touch "$tools/guest/.with-modules"
 }
-if have apt-get && ! [ -e "$tools/guest/.complete" ]; then
+if have apt-get && ! [ -e "$tools/guest/.with-modules" ]; then
     say "linux-image-cloud-amd64 and busybox-static into target/tools/guest: the machine that measures its boot into the vTPM"
     guest_linux || { say "that failed; trying again with fresh package lists" && as_root apt-get update -q </dev/null && guest_linux; } ||
         die "the packages could not be fetched, see above"

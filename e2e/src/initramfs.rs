@@ -2,20 +2,24 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 const DIRECTORY: u32 = 0o04_0755;
 const PROGRAM: u32 = 0o10_0755;
 const LINK: u32 = 0o12_0777;
 const CHARACTER_DEVICE: u32 = 0o02_0600;
 
+/// Directories that are links to those of the same name in /usr.
+const MERGED: [&str; 2] = ["lib", "lib64"];
+
 /// An archive in the making.
 #[derive(Default)]
 pub struct Initramfs {
     bytes: Vec<u8>,
     entries: u32,
-    directories: Vec<String>,
+    names: Vec<String>,
 }
 
 impl Initramfs {
@@ -25,6 +29,10 @@ impl Initramfs {
         archive.entry("dev", DIRECTORY, (0, 0), &[])?;
         archive.entry("dev/console", CHARACTER_DEVICE, (5, 1), &[])?;
         archive.file("bin/busybox", busybox)?;
+        // As everywhere by now: whatever looks for libraries in either finds them.
+        for merged in MERGED {
+            archive.entry(merged, LINK, (0, 0), format!("usr/{merged}").as_bytes())?;
+        }
         archive.entry("init", PROGRAM, (0, 0), init.as_bytes())?;
         Ok(archive)
     }
@@ -32,14 +40,35 @@ impl Initramfs {
     /// One more file, with the directories that it is in. `name` has no leading slash.
     pub fn file(&mut self, name: &str, from: &Path) -> Result<()> {
         let content = fs::read(from).with_context(|| from.display().to_string())?;
-        self.parents(name)?;
-        self.entry(name, PROGRAM, (0, 0), &content)
+        for (at, _) in name.match_indices('/') {
+            if self.is_new(&name[..at]) {
+                self.entry(&name[..at], DIRECTORY, (0, 0), &[])?;
+            }
+        }
+        if self.is_new(name) {
+            self.entry(name, PROGRAM, (0, 0), &content)?;
+        }
+        Ok(())
     }
 
-    /// One more symbolic link.
-    pub fn link(&mut self, name: &str, to: &str) -> Result<()> {
-        self.parents(name)?;
-        self.entry(name, LINK, (0, 0), to.as_bytes())
+    /// A program or library of this machine, in its place, with the libraries it needs.
+    pub fn program(&mut self, path: &Path) -> Result<()> {
+        let output = Command::new("ldd").arg(path).output()?;
+        ensure!(output.status.success(), "ldd {}", path.display());
+        let said = String::from_utf8(output.stdout)?;
+        let libraries = said.split_whitespace().filter(|word| word.starts_with('/'));
+        for file in libraries.map(Path::new).chain([path]) {
+            let name = file.strip_prefix("/")?.to_str().context("UTF-8")?;
+            if MERGED
+                .iter()
+                .any(|merged| Path::new(name).starts_with(merged))
+            {
+                self.file(&format!("usr/{name}"), file)?;
+            } else {
+                self.file(name, file)?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes the archive to a file.
@@ -48,15 +77,12 @@ impl Initramfs {
         Ok(fs::write(to, self.bytes)?)
     }
 
-    fn parents(&mut self, name: &str) -> Result<()> {
-        for (at, _) in name.match_indices('/') {
-            let directory = &name[..at];
-            if !self.directories.iter().any(|known| known == directory) {
-                self.entry(directory, DIRECTORY, (0, 0), &[])?;
-                self.directories.push(directory.to_owned());
-            }
+    fn is_new(&mut self, name: &str) -> bool {
+        let is_new = !self.names.iter().any(|known| known == name);
+        if is_new {
+            self.names.push(name.to_owned());
         }
-        Ok(())
+        is_new
     }
 
     fn entry(&mut self, name: &str, mode: u32, device: (u32, u32), content: &[u8]) -> Result<()> {

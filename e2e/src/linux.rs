@@ -10,19 +10,31 @@ use crate::process::Process;
 use crate::tree;
 
 /// Longest time from its start to its end.
-const LIMIT: Duration = Duration::from_secs(240);
+const LIMIT: Duration = Duration::from_secs(600);
 
-/// Where distributions have OVMF, code and variables, with a 4 MiB flash.
-const FIRMWARE: [[&str; 2]; 2] = [
+/// Where distributions have OVMF with a 4 MiB flash: the code, and the directory and ending
+/// of the variables.
+const FIRMWARE: [[&str; 3]; 2] = [
     [
         "/usr/share/OVMF/OVMF_CODE_4M.fd",
-        "/usr/share/OVMF/OVMF_VARS_4M.fd",
+        "/usr/share/OVMF/OVMF_VARS_4M",
+        "fd",
     ],
     [
         "/usr/share/edk2/ovmf/OVMF_CODE_4M.qcow2",
-        "/usr/share/edk2/ovmf/OVMF_VARS_4M.qcow2",
+        "/usr/share/edk2/ovmf/OVMF_VARS_4M",
+        "qcow2",
     ],
 ];
+
+/// What the firmware's settings are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settings {
+    /// None yet.
+    Empty,
+    /// With keys for Secure Boot.
+    SecureBootKeys,
+}
 
 /// A machine to be started.
 pub struct Linux {
@@ -30,6 +42,8 @@ pub struct Linux {
     pub tpm: PathBuf,
     /// QEMU's device for it.
     pub tpm_device: &'static str,
+    /// Its firmware's settings.
+    pub settings: Settings,
     /// Its first root file system.
     pub initramfs: PathBuf,
     /// A disk, on virtio.
@@ -41,17 +55,17 @@ pub struct Linux {
 impl Linux {
     /// Runs it until it powers itself off; its console.
     pub fn run(&self) -> Result<Vec<String>> {
-        let [code, variables] = FIRMWARE
+        let [code, variables, ending] = FIRMWARE
             .iter()
-            .find(|pair| pair.iter().all(|file| Path::new(file).exists()))
+            .find(|[code, ..]| Path::new(code).exists())
             .context("OVMF is missing: run scripts/setup.sh")?;
-        let own = self.dir.join("variables.fd");
-        std::fs::copy(variables, &own)?;
-        let format = if code.ends_with("qcow2") {
-            "qcow2"
-        } else {
-            "raw"
+        let kind = match self.settings {
+            Settings::Empty => "",
+            Settings::SecureBootKeys => ".ms",
         };
+        let own = self.dir.join("variables");
+        std::fs::copy(format!("{variables}{kind}.{ending}"), &own)?;
+        let format = if *ending == "fd" { "raw" } else { ending };
         let mut command = Command::new("qemu-system-x86_64");
         command
             .args(["-nodefaults", "-display", "none", "-no-reboot"])

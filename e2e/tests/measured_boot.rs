@@ -4,7 +4,7 @@
 use anyhow::{Context, Result};
 use e2e::event_log::{self, Digest, PCRS};
 use e2e::initramfs::Initramfs;
-use e2e::linux::{Linux, after};
+use e2e::linux::{Linux, Settings, after};
 use e2e::{Setting, tree};
 
 const INIT: &str = r#"#!/bin/busybox sh
@@ -40,6 +40,7 @@ fn boot(setting: &Setting, model: &'static str) -> Result<Measured> {
     let lines = Linux {
         tpm: tpm.socket().to_owned(),
         tpm_device: model,
+        settings: Settings::Empty,
         initramfs,
         disk: None,
         dir: serving.path(""),

@@ -47,7 +47,7 @@ fn a_disk_that_systemd_cryptenroll_enrolled_unlocks_in_the_next_boot() -> Result
             Ok(())
         },
         // Attaching the disk takes the kernel's device mapper, which not every machine
-        // that runs this has; `measured_boot.rs` does that in a guest. Here the volume
+        // that runs this has; `disk_unlock.rs` does that in a guest. Here the volume
         // key is unlocked by what systemd left in the header.
         |serving, tpm| {
             let token = tpm.shell("cryptsetup token export --token-id 0 disk.img")?;
