@@ -141,9 +141,8 @@ fn a_disk_unlocks_in_the_next_boot_and_not_with_other_firmware_settings() -> Res
 
     let third = boot(&setting, Settings::SecureBootKeys, &[UNLOCK])?;
     assert_ne!(after(&third, "unlocked: ")?, "0", "{third:#?}");
-    let why = third
-        .iter()
-        .any(|line| line.contains("TPM2 operation failed"));
-    assert!(why, "{third:#?}");
+    // Not for want of a TPM.
+    let mut lines = third.iter();
+    assert!(!lines.any(|line| line.contains("Failed to initialize TCTI context")));
     Ok(())
 }
