@@ -14,9 +14,22 @@ use crate::{
     wire::{Put, algorithms::Scheme, signature::Signature},
 };
 
+/// An anonymous signer does not say its name, and signs the caller's data beside the structure
+/// (Part 3, 18.1).
+#[must_use]
+pub fn is_anonymous(scheme: Scheme) -> bool {
+    matches!(scheme, Scheme::Ecdaa(..))
+}
+
 /// A `TPMS_ATTEST` with everything but its last part.
 #[must_use]
-pub fn begin(context: &Context<'_>, tag: u16, key: Option<&Object>, extra: &[u8]) -> Vec<u8> {
+pub fn begin(
+    context: &Context<'_>,
+    tag: u16,
+    key: Option<&Object>,
+    scheme: Scheme,
+    extra: &[u8],
+) -> Vec<u8> {
     let mut clock = context.state.clock_info();
     let mut firmware = capabilities::FIRMWARE_VERSION;
     let null = rh::NULL.to_be_bytes();
@@ -37,8 +50,13 @@ pub fn begin(context: &Context<'_>, tag: u16, key: Option<&Object>, extra: &[u8]
     let mut out = Vec::new();
     out.put(&GENERATED);
     out.put(&tag);
-    out.sized(signer);
-    out.sized(extra);
+    if is_anonymous(scheme) {
+        out.sized(&[]);
+        out.sized(&[]);
+    } else {
+        out.sized(signer);
+        out.sized(extra);
+    }
     out.put(&clock);
     out.put(&firmware);
     out
@@ -52,6 +70,7 @@ pub fn finish(
     context: &mut Context<'_>,
     key: Option<&Object>,
     scheme: Scheme,
+    extra: &[u8],
     attest: &[u8],
     reply: &mut Reply,
 ) -> Result<()> {
@@ -59,7 +78,10 @@ pub fn finish(
         None => Signature::Null,
         Some(key) => {
             let hash = scheme.hash().ok_or(Rc::SCHEME)?;
-            let digest = crypto::hash(hash, &[attest]);
+            let mut digest = crypto::hash(hash, &[attest]);
+            if is_anonymous(scheme) && !extra.is_empty() {
+                digest = crypto::hash(hash, &[extra, &digest]);
+            }
             signing::sign(context, key, scheme, &digest)?
         }
     };

@@ -32,9 +32,20 @@ pub struct SessionUse {
     pub hmac: Bytes,
     /// The entity it authorizes.
     pub entity: Option<u32>,
+    /// Authorization value of an entity that is gone when the command is over.
+    kept: Option<Bytes>,
 }
 
 impl SessionUse {
+    /// The authorization value of the entity it authorizes, empty when it does not.
+    fn value(&self, state: &State) -> Bytes {
+        match (&self.kept, self.entity) {
+            (Some(kept), _) => kept.clone(),
+            (None, Some(entity)) => state.auth_value(entity),
+            (None, None) => Bytes::default(),
+        }
+    }
+
     fn has(&self, attribute: u8) -> bool {
         self.attributes & attribute != 0
     }
@@ -104,16 +115,6 @@ impl Authorization {
                 this.sessions.get_mut(index).ok_or(Rc::AUTH_MISSING)?.entity = Some(*handle);
             }
         }
-        for (index, session) in this.sessions.iter().enumerate() {
-            let useful = session.entity.is_some()
-                || (session.handle != rh::PW && session.has(sa::DECRYPT | sa::ENCRYPT | sa::AUDIT));
-            let missing = if session.handle == rh::PW {
-                Rc::HANDLE
-            } else {
-                Rc::ATTRIBUTES
-            };
-            ensure(useful, missing).s(number(index))?;
-        }
         Ok(this)
     }
 
@@ -136,6 +137,7 @@ impl Authorization {
             nonce,
             hmac,
             entity: None,
+            kept: None,
         };
         if handle == rh::PW {
             ensure(attributes & !sa::CONTINUE == 0, Rc::ATTRIBUTES)?;
@@ -149,7 +151,6 @@ impl Authorization {
             self.sessions.iter().all(|other| other.handle != handle),
             Rc::HANDLE,
         )?;
-        ensure(!session.trial, Rc::ATTRIBUTES)?;
         if this.has(sa::DECRYPT) {
             ensure(
                 command.has(table::DECRYPT) && self.decrypt.is_none(),
@@ -200,8 +201,22 @@ impl Authorization {
         };
         let state: &State = context.state;
         let session = state.session(used.handle);
+        if let Some(session) = session {
+            ensure(!session.trial, Rc::ATTRIBUTES)?;
+            if session.da_bound {
+                // Whatever it authorizes, it is made with a value that may be guessed at.
+                self.check_protection(state, session.lockout_bound)?;
+            }
+        }
+        let Some(used) = self.sessions.get(index) else {
+            return Err(Rc::FAILURE);
+        };
         let Some(entity) = used.entity else {
-            let session = session.ok_or(Rc::FAILURE)?;
+            let session = session.ok_or(Rc::HANDLE)?;
+            ensure(
+                used.has(sa::DECRYPT | sa::ENCRYPT | sa::AUDIT),
+                Rc::ATTRIBUTES,
+            )?;
             let key = session.key.clone();
             return self.check_hmac(index, context, command, params, session, key, None);
         };
@@ -220,13 +235,11 @@ impl Authorization {
             (None, None) => true,
         };
         if uses_auth && !state.is_da_exempt(entity) {
-            da::check_lockout(state, entity == rh::LOCKOUT)?;
-            // A failure of lockoutAuth disables it at once, which no power cut hides for long.
-            if entity != rh::LOCKOUT && state.boots.left != Shutdown::DA_USED {
-                self.traces.push(Trace::DaUsed);
-                return Err(Rc::RETRY);
-            }
+            self.check_protection(state, entity == rh::LOCKOUT)?;
         }
+        let Some(used) = self.sessions.get(index) else {
+            return Err(Rc::FAILURE);
+        };
         match policy {
             None => {
                 ensure(!state.role_needs_policy(entity, role), Rc::AUTH_TYPE)?;
@@ -273,6 +286,17 @@ impl Authorization {
             self.traces.push(Trace::Pin(entity, outcome.is_ok()));
         }
         outcome
+    }
+
+    /// Refuses while the TPM is locked out, and the first use after a startup.
+    fn check_protection(&mut self, state: &State, lockout: bool) -> Result<()> {
+        da::check_lockout(state, lockout)?;
+        // A failure of lockoutAuth disables it at once, which no power cut hides for long.
+        if !lockout && state.boots.left != Shutdown::DA_USED {
+            self.traces.push(Trace::DaUsed);
+            return Err(Rc::RETRY);
+        }
+        Ok(())
     }
 
     /// Compares a session's HMAC; `included` is the entity whose value went into `key`.
@@ -349,10 +373,21 @@ impl Authorization {
         Err(Rc::AUTH_FAIL)
     }
 
+    /// Keeps the authorization values that the answer is made with, of entities that the
+    /// command flushes.
+    pub fn keep_values(&mut self, state: &State, command: &Command) {
+        if command.has(table::FLUSHED) {
+            for used in &mut self.sessions {
+                used.kept = used.entity.map(|entity| state.auth_value(entity));
+            }
+        }
+    }
+
     /// Decrypts the first parameter, in place.
     ///
     /// # Errors
-    /// `TPM_RC_SIZE` or `TPM_RC_INSUFFICIENT` when it is no `TPM2B` inside the parameters.
+    /// `TPM_RC_SIZE` or `TPM_RC_INSUFFICIENT` about the session when it is no `TPM2B` inside the
+    /// parameters.
     pub fn decrypt(&self, context: &Context<'_>, params: &mut [u8]) -> Result<()> {
         let Some(index) = self.decrypt else {
             return Ok(());
@@ -360,7 +395,7 @@ impl Authorization {
         let Some((used, session)) = self.pair(context.state, index) else {
             return Err(Rc::FAILURE);
         };
-        let data = first_sized(params).p(1)?;
+        let data = first_sized(params).s(number(index))?;
         let key = encryption_key(context.state, used, session);
         crypt(
             context,
@@ -455,6 +490,11 @@ impl Authorization {
                 context, command, used, session, attributes, reply,
             ));
         }
+        // An audit session is not bound any more (Part 1, 19.6.11), from its next use on.
+        let audit = self.audit.and_then(|index| self.sessions.get(index));
+        if let Some(session) = audit.and_then(|used| context.state.session_mut(used.handle)) {
+            session.bound = Bytes::default();
+        }
         for used in &self.sessions {
             let (now, epoch) = (context.state.ram.time_ms, context.state.ram.time_epoch);
             if !used.has(sa::CONTINUE) && used.handle != rh::PW {
@@ -489,7 +529,9 @@ impl Authorization {
         cp_hashes: &CpHashes,
         reply: &[u8],
     ) {
-        if let Some(hash) = cp_hashes.command_audit {
+        // A command that chooses another hash begins a new digest, and is not in it.
+        let hash = cp_hashes.command_audit;
+        if let Some(hash) = hash.filter(|hash| *hash == context.state.settings.audit_alg) {
             let state = &mut *context.state;
             if state.reset.audit_digest.is_empty() {
                 state.settings_mut().audit_counter += 1;
@@ -501,6 +543,7 @@ impl Authorization {
             let cp = cp_hashes.of(hash);
             let rp = rp_hash(command.code, reply, hash);
             state.reset_mut().audit_digest = crypto::hash(hash, &[&old, cp, &rp]);
+            state.ram.keeps_shutdown = false;
         }
         let Some(used) = self.audit.and_then(|index| self.sessions.get(index)) else {
             context.state.ram.exclusive = None;
@@ -604,9 +647,7 @@ fn is_bound_to(state: &State, session: &Session, entity: u32) -> bool {
 
 fn encryption_key(state: &State, used: &SessionUse, session: &Session) -> Bytes {
     let mut key = session.key.clone();
-    if let Some(entity) = used.entity {
-        key.raw(&state.auth_value(entity));
-    }
+    key.raw(&used.value(state));
     key
 }
 
@@ -648,8 +689,9 @@ fn crypt(
                 .aes(key, crypto::CipherMode::Cfb, encrypt, &mut iv, data)
                 .map_err(|_| Rc::FAILURE)
         }
-        SymDef::Xor(hash) => {
-            xor(hash, key, newer, older, data);
+        SymDef::Xor(_) => {
+            // With the hash of the session, whatever the definition names (Part 1, 21.2).
+            xor(session.hash, key, newer, older, data);
             Ok(())
         }
     }
@@ -683,7 +725,7 @@ fn response_hmac(
             !is_bound_to(state, session, entity)
         };
         if include {
-            key.raw(&state.auth_value(entity));
+            key.raw(&used.value(state));
         }
     }
     if key.is_empty() && used.hmac.is_empty() {

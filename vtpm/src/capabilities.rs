@@ -82,7 +82,7 @@ pub fn properties(state: &State) -> Vec<(u32, u32)> {
         (0x116, 0),
         (0x117, limit::NV_INDEX as u32),
         (0x118, 6),
-        (0x119, 4096),
+        (0x119, crate::clock::UPDATE as u32),
         (0x11A, u32::from(alg::SHA512)),
         (0x11B, u32::from(alg::AES)),
         (0x11C, 256),

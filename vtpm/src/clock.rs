@@ -5,6 +5,9 @@
 
 use crate::state::State;
 
+/// Milliseconds after which a clock that was set back is beyond what it showed before
+/// (`TPM_PT_CLOCK_UPDATE`).
+pub const UPDATE: u64 = 4096;
 /// The neutral clock rate.
 pub const RATE: u32 = 1 << 16;
 /// Finest step of `TPM2_ClockRateAdjust`; medium is 16, coarse 256 of it.
@@ -19,8 +22,20 @@ pub fn advance(state: &mut State, elapsed_ms: u64) {
     state.ram.time_ms = state.ram.time_ms.saturating_add(passed);
     if state.ram.started {
         let orderly = state.orderly_mut();
+        let before = orderly.clock;
         orderly.clock = orderly.clock.saturating_add(passed);
         orderly.heal_ms = orderly.heal_ms.saturating_add(passed);
         orderly.lockout_ms = orderly.lockout_ms.saturating_add(passed);
+        confirm(state, before);
+    }
+}
+
+/// The clock went on from `before`: it is safe once it has passed a multiple of
+/// `TPM_PT_CLOCK_UPDATE` (Part 1, 36.3), and what it shows then becomes durable.
+pub fn confirm(state: &mut State, before: u64) {
+    let passed = before / UPDATE != state.orderly.clock / UPDATE;
+    if passed && !state.orderly.clock_safe {
+        state.orderly_mut().clock_safe = true;
+        state.ram.write_orderly = true;
     }
 }

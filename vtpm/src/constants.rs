@@ -22,6 +22,7 @@ pub mod alg {
     pub const ECDH: u16 = 0x0019;
     pub const ECDAA: u16 = 0x001A;
     pub const ECSCHNORR: u16 = 0x001C;
+    pub const ECMQV: u16 = 0x001D;
     pub const KDF1_SP800_56A: u16 = 0x0020;
     pub const KDF2: u16 = 0x0021;
     pub const KDF1_SP800_108: u16 = 0x0022;
@@ -88,6 +89,21 @@ pub mod st {
     pub const AUTH_SECRET: u16 = 0x8023;
     pub const HASHCHECK: u16 = 0x8024;
     pub const AUTH_SIGNED: u16 = 0x8025;
+    pub const FU_MANIFEST: u16 = 0x8029;
+
+    /// Is there such a structure?
+    #[must_use]
+    pub const fn is_known(tag: u16) -> bool {
+        matches!(
+            tag,
+            RSP_COMMAND
+                | 0x8000..=SESSIONS
+                | ATTEST_NV..=ATTEST_CREATION
+                | ATTEST_NV_DIGEST
+                | CREATION..=AUTH_SIGNED
+                | FU_MANIFEST
+        )
+    }
 }
 
 /// `TPMA_OBJECT` (Part 2, 8.3).

@@ -4,7 +4,7 @@ use alloc::{sync::Arc, vec::Vec};
 
 use crate::{
     auth::SessionUse,
-    constants::{alg, ht, rh},
+    constants::{alg, ht, oa, rh},
     crypto::{self, Bytes, Crypto, CryptoError, HashAlg},
     environment::Environment,
     rc::{Rc, Result},
@@ -122,6 +122,23 @@ impl State {
         }
     }
 
+    /// Has the object, or one above it, the attribute stClear?
+    #[must_use]
+    pub fn is_st_clear(&self, handle: u32) -> bool {
+        let index = handle.wrapping_sub(rh::TRANSIENT_FIRST) as usize;
+        let inherited = self.ram.st_clear.get(index).copied().unwrap_or(false);
+        let own = self.object(handle);
+        inherited || own.is_ok_and(|object| object.public.has(oa::ST_CLEAR))
+    }
+
+    /// Notes whether an object is below one with stClear.
+    pub fn set_st_clear(&mut self, handle: u32, inherited: bool) {
+        let index = handle.wrapping_sub(rh::TRANSIENT_FIRST) as usize;
+        if let Some(place) = self.ram.st_clear.get_mut(index) {
+            *place = inherited;
+        }
+    }
+
     /// What the transient slot with `handle` holds.
     #[must_use]
     pub fn slot(&self, handle: u32) -> Option<&Slot> {
@@ -143,14 +160,14 @@ impl State {
     /// # Errors
     /// `TPM_RC_OBJECT_MEMORY` when all are in use.
     pub fn add_slot(&mut self, slot: Slot) -> Result<u32> {
-        self.need_slot()?;
-        for (handle, place) in (rh::TRANSIENT_FIRST..).zip(&mut self.ram.objects) {
-            if place.is_none() {
-                *place = Some(slot);
-                return Ok(handle);
-            }
-        }
-        Err(Rc::OBJECT_MEMORY)
+        // The persistent objects of the running command are in the first free ones.
+        let reserved = self.ram.reserved;
+        let places = (rh::TRANSIENT_FIRST..).zip(&mut self.ram.objects);
+        let free = places.filter(|(_, place)| place.is_none()).nth(reserved);
+        let (handle, place) = free.ok_or(Rc::OBJECT_MEMORY)?;
+        *place = Some(slot);
+        self.set_st_clear(handle, false);
+        Ok(handle)
     }
 
     /// Is a transient slot free?

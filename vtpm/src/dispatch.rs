@@ -61,6 +61,11 @@ fn handles(reader: &mut Reader<'_>, command: &Command, state: &mut State) -> Res
         entity::check_kind(*kind, *handle).h(n)?;
     }
     for (n, handle) in (0..).zip(handles.iter().take(command.handles.len())) {
+        let persistent = ht::of(*handle) == ht::PERSISTENT;
+        if persistent {
+            // As in the reference, a persistent object is used through a transient slot.
+            state.need_slot()?;
+        }
         state.check_present(*handle).map_err(|rc| {
             if rc == Rc::REFERENCE_H0 {
                 Rc(rc.0 + n)
@@ -68,11 +73,7 @@ fn handles(reader: &mut Reader<'_>, command: &Command, state: &mut State) -> Res
                 rc.handle(n + 1)
             }
         })?;
-        if ht::of(*handle) == ht::PERSISTENT {
-            // As in the reference, a persistent object is used through a transient slot.
-            state.need_slot()?;
-            state.ram.reserved += 1;
-        }
+        state.ram.reserved += usize::from(persistent);
     }
     Ok(handles)
 }
@@ -127,6 +128,7 @@ pub fn run(
     for trace in &traces {
         trace.apply(context.state);
     }
+    authorization.keep_values(context.state, command);
     let cp_hashes = CpHashes::new(&context, command, &authorization.sessions, &params);
     authorization
         .decrypt(&context, &mut params)

@@ -265,6 +265,8 @@ impl State {
                         }
                     })
             }
+            // A policy group has one, be it empty.
+            ht::PCR => pcr::has_policy(handle),
             _ => !policy.is_empty(),
         }
     }
@@ -281,7 +283,9 @@ impl State {
                 ht::NV_INDEX => true,
                 _ => false,
             },
-            Role::User | Role::None => false,
+            // A PCR that has a policy has no authorization value beside it (Part 1, 17.7.2).
+            Role::User => ht::of(handle) == ht::PCR && self.policy_of(handle).0.is_some(),
+            Role::None => false,
         }
     }
 }

@@ -168,13 +168,13 @@ pub fn check_read<'a>(context: &'a Context<'_>, auth: u32, handle: u32) -> Resul
 /// `TPM_RC_NV_AUTHORIZATION`, `TPM_RC_NV_LOCKED`
 pub fn check_write(context: &Context<'_>, auth: u32, handle: u32) -> Result<NvIndex> {
     let index = context.state.nv_index(handle).ok_or(Rc::HANDLE)?;
+    ensure(!index.public.has(nva::WRITELOCKED), Rc::NV_LOCKED)?;
     let allowed = match auth {
         rh::OWNER => index.public.has(nva::OWNERWRITE),
         rh::PLATFORM => index.public.has(nva::PPWRITE),
         _ => auth == handle,
     };
     ensure(allowed, Rc::NV_AUTHORIZATION)?;
-    ensure(!index.public.has(nva::WRITELOCKED), Rc::NV_LOCKED)?;
     Ok(index.clone())
 }
 

@@ -17,7 +17,7 @@ use crate::{
 pub const SAVED: u32 = 0x0000_FFFF;
 /// PCRs that each locality may extend.
 pub const EXTEND: [u32; 5] = [0x81_FFFF, 0x91_FFFF, 0xFF_FFFF, 0x9F_FFFF, 0x87_FFFF];
-/// PCRs that each locality may reset.
+/// PCRs that each locality may reset; locality 4 does so by a dynamic launch only.
 pub const RESET: [u32; 5] = [0x81_0000, 0x81_0000, 0xF1_0000, 0x81_0000, 0x7E_0000];
 /// PCRs whose changes do not move the PCR counter.
 pub const NO_INCREMENT: u32 = 0xE1_0000;
@@ -60,9 +60,10 @@ pub fn may_extend(locality: u8, handle: u32) -> bool {
 /// May this locality reset the PCR?
 #[must_use]
 pub fn may_reset(locality: u8, handle: u32) -> bool {
-    RESET
-        .get(usize::from(locality))
-        .is_some_and(|set| in_set(*set, handle))
+    locality < 4
+        && RESET
+            .get(usize::from(locality))
+            .is_some_and(|set| in_set(*set, handle))
 }
 
 impl Bank {
@@ -100,7 +101,8 @@ impl Pcrs {
 }
 
 impl State {
-    /// Extends an allocated PCR with a digest; does nothing in a bank without the PCR.
+    /// Extends an allocated PCR with a digest, and counts that; does nothing in a bank without
+    /// the PCR.
     pub fn extend_pcr(&mut self, handle: u32, hash: HashAlg, digest: &[u8]) {
         let pcr = handle as usize;
         let bank = self
@@ -112,10 +114,11 @@ impl State {
         if let Some(old) = bank.and_then(|bank| bank.digest_mut(pcr)) {
             let new = crypto::hash(hash, &[old, digest]);
             old.copy_from_slice(&new);
+            self.pcr_changed(handle);
         }
     }
 
-    /// Counts a change of the PCR, once for all its banks.
+    /// Counts a change of the PCR.
     pub fn pcr_changed(&mut self, handle: u32) {
         if !in_set(NO_INCREMENT, handle) {
             let reset = self.reset_mut();
@@ -248,7 +251,9 @@ impl State {
             for (hash, digest) in digests {
                 self.extend_pcr(DRTM_PCR as u32, *hash, digest);
             }
-            self.pcr_changed(DRTM_PCR as u32);
+            // A dynamic launch counts as a restart (Part 1, 36.4).
+            let reset = self.reset_mut();
+            reset.restarts = reset.restarts.wrapping_add(1);
         } else {
             self.ram.hcrtm = false;
             self.start_pcrs(false, 4);

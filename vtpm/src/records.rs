@@ -149,7 +149,7 @@ pub fn load(records: Vec<(RecordId, RecordBytes)>) -> Result<Loaded, PowerOnErro
     }
     let clear: Option<StateClear> = records.take_optional(id::STATE_CLEAR)?;
     let reset: Option<StateReset> = records.take_optional(id::STATE_RESET)?;
-    let saved = boots.left == Shutdown::STATE;
+    let saved = Shutdown::is_saved(boots.left);
     let need = |there: bool, id| {
         if saved && !there {
             Err(PowerOnError::Damaged(id))

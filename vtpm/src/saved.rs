@@ -7,7 +7,7 @@
 use alloc::vec::Vec;
 
 use crate::{
-    constants::{ht, limit, oa, rh},
+    constants::{ht, limit, rh},
     context::{CONTEXT_HASH, Context},
     crypto::{self, Bytes, CipherMode, ct_eq},
     rc::{Rc, Result, ensure},
@@ -84,7 +84,7 @@ pub fn save(context: &mut Context<'_>, handle: u32) -> Result<SavedContext> {
         .cloned()
         .ok_or(Rc::REFERENCE_H0)?;
     let (kind, hierarchy) = match &slot {
-        Slot::Object(object) if object.public.has(oa::ST_CLEAR) => (ST_CLEAR, object.hierarchy),
+        Slot::Object(object) if context.state.is_st_clear(handle) => (ST_CLEAR, object.hierarchy),
         Slot::Object(object) => (rh::TRANSIENT_FIRST, object.hierarchy),
         _ => (SEQUENCE, rh::NULL),
     };
@@ -128,7 +128,9 @@ pub fn load(context: &mut Context<'_>, saved: &SavedContext) -> Result<u32> {
     crypt(context, saved, false, &mut data)?;
     if object {
         let slot = Slot::decoded(&data).ok_or(wrong(Rc::INTEGRITY))?;
-        return context.state.add_slot(slot);
+        let handle = context.state.add_slot(slot)?;
+        context.state.set_st_clear(handle, saved.handle == ST_CLEAR);
+        return Ok(handle);
     }
     let mut padded = Reader::new(&data);
     let session = Session::decode(&mut padded).ok_or(wrong(Rc::INTEGRITY))?;

@@ -205,13 +205,14 @@ pub fn verify(
                 _ => Err(Rc::SCHEME),
             }
         }
+        // Whatever the signature is: what is not loaded cannot verify it.
+        (Parameters::KeyedHash(_), _) if key.secret().is_none() => Err(Rc::HANDLE),
         (Parameters::KeyedHash(own), Signature::Hmac { hash, value }) => {
             let secret = key.secret().ok_or(Rc::HANDLE)?;
             ensure(own.is_null() || own.hash() == Some(*hash), Rc::SIGNATURE)?;
             let expected: Vec<u8> = crypto::hmac(*hash, secret, &[digest]);
             ensure(ct_eq(&expected, value), Rc::SIGNATURE)
         }
-        (Parameters::Symmetric(_), _) => Err(Rc::SIGNATURE),
         _ => Err(Rc::SCHEME),
     }
 }
@@ -263,13 +264,14 @@ pub fn hmac_key(key: &Object, requested: Option<HashAlg>, blame: u32) -> Result<
         Parameters::Symmetric(_) => return Err(Rc::VALUE.parameter(blame)),
         _ => return Err(Rc::TYPE.handle(1)),
     };
+    let hash = match (scheme.hash(), requested) {
+        (Some(own), None) => own,
+        (None, Some(requested)) => requested,
+        (Some(own), Some(requested)) if own == requested => own,
+        _ => return Err(Rc::VALUE.parameter(blame)),
+    };
     ensure(!key.public.has(oa::RESTRICTED), Rc::ATTRIBUTES).h(1)?;
     ensure(key.public.has(oa::SIGN), Rc::KEY).h(1)?;
     objects::sensitive(key)?;
-    match (scheme.hash(), requested) {
-        (Some(own), None) => Ok(own),
-        (None, Some(requested)) => Ok(requested),
-        (Some(own), Some(requested)) if own == requested => Ok(own),
-        _ => Err(Rc::VALUE.parameter(blame)),
-    }
+    Ok(hash)
 }

@@ -189,9 +189,9 @@ impl Tpm {
     /// Makes `next` the state once its changed records are durable.
     fn commit(&mut self, mut next: Box<State>) -> Result<(), Rc> {
         if self.state.ram.started
-            && matches!(self.state.boots.left, Shutdown::CLEAR | Shutdown::STATE)
+            && Shutdown::is_orderly(self.state.boots.left)
             && next.boots.left == self.state.boots.left
-            && !next.ram.write_orderly
+            && !next.ram.keeps_shutdown
             && next.outdates_shutdown(&self.state)
         {
             next.boots_mut().left = Shutdown::NONE;
@@ -206,6 +206,7 @@ impl Tpm {
         }
         next.ram.write_orderly = false;
         next.ram.write_saved = false;
+        next.ram.keeps_shutdown = false;
         next.ram.reserved = 0;
         self.state = next;
         Ok(())
@@ -229,8 +230,12 @@ impl Tpm {
         Ok(())
     }
 
-    /// `_TPM_Hash_Start`: a dynamic root of trust begins to measure.
+    /// `_TPM_Hash_Start`: a dynamic root of trust begins to measure. It takes a transient slot,
+    /// if need be that of the first object.
     pub fn hash_start(&mut self) {
+        if self.state.need_slot().is_err() {
+            self.state.ram.objects[0] = None;
+        }
         self.measuring = Some(EventState::new());
     }
 

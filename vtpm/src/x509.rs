@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use crate::{
     constants::{alg, oa},
     crypto::{self, Curve, HashAlg},
-    rc::{Rc, Result, ensure},
+    rc::{Numbered, Rc, Result, ensure},
     wire::{
         algorithms::Scheme,
         public::{Parameters, Public},
@@ -154,7 +154,9 @@ fn public_key(object: &Public) -> Result<Vec<u8>> {
             let oid: &[u8] = match curve {
                 Curve::P256 => &[0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x03, 0x01, 0x07],
                 Curve::P384 => &[0x2B, 0x81, 0x04, 0x00, 0x22],
-                _ => &[0x2B, 0x81, 0x04, 0x00, 0x23],
+                Curve::P521 => &[0x2B, 0x81, 0x04, 0x00, 0x23],
+                // Certificates cannot name it.
+                Curve::BnP256 => return Err(Rc::ASYMMETRIC),
             };
             let point = object.unique.point()?;
             let size = curve.size();
@@ -163,7 +165,7 @@ fn public_key(object: &Public) -> Result<Vec<u8>> {
             key.extend(crate::objects::secret::padded(&point.y, size));
             ([tlv(OID, OID_EC), tlv(OID, oid)].concat(), key)
         }
-        _ => return Err(Rc::TYPE),
+        _ => return Err(Rc::ASYMMETRIC),
     };
     let mut bits = alloc::vec![0];
     bits.extend(key);
@@ -182,11 +184,23 @@ pub struct Certificate {
     pub added: Vec<u8>,
 }
 
+/// Have the object and the scheme names that certificates can hold? The reference counts the
+/// handles the other way round: the signing key, then the object.
+///
+/// # Errors
+/// `TPM_RC_ASYMMETRIC`, `TPM_RC_SCHEME`
+pub fn check(object: &Public, key: &Public, scheme: Scheme) -> Result<()> {
+    public_key(object).h(2)?;
+    signature_algorithm(key, scheme).h(1)?;
+    Ok(())
+}
+
 /// Completes a partial certificate.
 ///
 /// # Errors
 /// `TPM_RC_VALUE` for DER that is none or lacks a part, `TPM_RC_INSUFFICIENT` when a length
-/// goes beyond the end, `TPM_RC_ATTRIBUTES` when an extension contradicts the object.
+/// goes beyond the end, `TPM_RC_ATTRIBUTES` when an extension contradicts the object; those
+/// of [`check`].
 pub fn complete(
     partial: &[u8],
     object: &Public,
@@ -216,11 +230,11 @@ pub fn complete(
         4 => Some(sequences.remove(0)),
         _ => return Err(Rc::VALUE),
     };
-    let algorithm = signature_algorithm(key, scheme)?;
     let spki = public_key(object)?;
+    let algorithm = signature_algorithm(key, scheme)?;
     let version = tlv(VERSION, &integer(&[2]));
     let mut serial = crypto::hash(HashAlg::Sha256, &[partial, &spki, &key.name()]);
-    serial.truncate(16);
+    serial.truncate(20);
     if let Some(first) = serial.first_mut() {
         *first = *first & 0x7F | 0x40;
     }
@@ -249,7 +263,7 @@ fn check_extensions(contents: &[u8], object: &Public) -> Result<()> {
     let mut outer = contents;
     let (tag, mut list, _) = next(&mut outer)?;
     ensure(tag == SEQUENCE && outer.is_empty(), Rc::VALUE)?;
-    let mut usage_seen = false;
+    let mut usage = None;
     while !list.is_empty() {
         let (tag, mut extension, _) = next(&mut list)?;
         ensure(tag == SEQUENCE, Rc::VALUE)?;
@@ -263,8 +277,7 @@ fn check_extensions(contents: &[u8], object: &Public) -> Result<()> {
         if oid == OID_KEY_USAGE {
             let (tag, bits, _) = next(&mut value)?;
             ensure(tag == BIT_STRING && matches!(bits.len(), 2 | 3), Rc::VALUE)?;
-            usage_seen = true;
-            check_usage(*bits.get(1).ok_or(Rc::VALUE)?, object)?;
+            usage = Some(*bits.get(1).ok_or(Rc::VALUE)?);
         } else if oid == OID_TPMA_OBJECT {
             let (tag, bits, _) = next(&mut value)?;
             ensure(tag == BIT_STRING, Rc::VALUE)?;
@@ -274,11 +287,11 @@ fn check_extensions(contents: &[u8], object: &Public) -> Result<()> {
                 .map(u32::from_be_bytes);
             ensure(
                 claimed.ok_or(Rc::VALUE)? == object.attributes,
-                Rc::ATTRIBUTES,
+                Rc::ATTRIBUTES.handle(2),
             )?;
         }
     }
-    ensure(usage_seen, Rc::VALUE)
+    check_usage(usage.ok_or(Rc::VALUE)?, object)
 }
 
 /// The first byte of keyUsage: digitalSignature is its highest bit.
@@ -291,5 +304,5 @@ fn check_usage(usage: u8, object: &Public) -> Result<()> {
         && (usage & 0x20 == 0 || object.has(oa::RESTRICTED | oa::DECRYPT))
         // dataEncipherment, keyAgreement
         && (usage & 0x18 == 0 || object.has(oa::DECRYPT));
-    ensure(fits, Rc::ATTRIBUTES)
+    ensure(fits, Rc::VALUE)
 }

@@ -11,8 +11,13 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     let object = context.object(0).map_err(|_| Rc::TYPE).h(1)?;
     let key = context.object_or_null(1)?;
     let scheme = signing::prepare(key.as_deref(), requested, 2, 2)?;
-    let mut info = attest::begin(context, st::ATTEST_CERTIFY, key.as_deref(), &extra);
+    let mut info = attest::begin(context, st::ATTEST_CERTIFY, key.as_deref(), scheme, &extra);
     info.sized(&object.name);
-    info.sized(&object.qualified);
-    attest::finish(context, key.as_deref(), scheme, &info, reply)
+    // An anonymous signer does not say where the object stands (Part 3, 18.2).
+    info.sized(if attest::is_anonymous(scheme) {
+        &[]
+    } else {
+        &object.qualified
+    });
+    attest::finish(context, key.as_deref(), scheme, &extra, &info, reply)
 }

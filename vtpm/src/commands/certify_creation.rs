@@ -16,8 +16,8 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     let own =
         objects::create::creation_ticket(context, ticket.hierarchy, &object.name, &creation_hash);
     ensure(ct_eq(&own.digest, &ticket.digest), Rc::TICKET).p(4)?;
-    let mut info = attest::begin(context, st::ATTEST_CREATION, key.as_deref(), &extra);
+    let mut info = attest::begin(context, st::ATTEST_CREATION, key.as_deref(), scheme, &extra);
     info.sized(&object.name);
     info.sized(&creation_hash);
-    attest::finish(context, key.as_deref(), scheme, &info, reply)
+    attest::finish(context, key.as_deref(), scheme, &extra, &info, reply)
 }

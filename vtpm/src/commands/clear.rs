@@ -1,7 +1,7 @@
 //! TPM2_Clear (Part 3, 24.6): everything of the owner goes.
 
 use super::prelude::*;
-use crate::state::Owners;
+use crate::state::{Da, Owners};
 
 /// Runs the command.
 pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Reply) -> Result<()> {
@@ -35,12 +35,14 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
         disable_clear: false,
         ..Owners::default()
     };
-    let da = state.da_mut();
-    da.failed = 0;
-    da.lockout_enabled = true;
+    // The parameters, too, are those of a new TPM.
+    *state.da_mut() = Da::default();
     let boots = state.boots_mut();
     boots.resets = 0;
     state.reset_mut().restarts = 0;
+    if state.settings.audit_counter != 0 {
+        state.settings_mut().audit_counter = 0;
+    }
     let orderly = state.orderly_mut();
     orderly.clock = 0;
     orderly.clock_safe = true;

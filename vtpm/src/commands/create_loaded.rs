@@ -8,7 +8,6 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     let given: SensitiveCreate = params.read()?;
     let template = params.sized(1024)?;
     params.end()?;
-    context.state.need_slot()?;
     let handle = context.handle(0);
     let parent = if ht::of(handle) == ht::PERMANENT {
         None
@@ -17,6 +16,7 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
         ensure(parent.is_parent(), Rc::TYPE).h(1)?;
         Some(parent)
     };
+    context.state.need_slot()?;
     let derivation = parent
         .as_ref()
         .is_some_and(|parent| parent.is_derivation_parent());
@@ -75,6 +75,9 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
         .sized(&private)
         .sized_of(&object.public)
         .sized(&object.name);
-    reply.handle = Some(objects::add(context.state, object)?);
+    let new = objects::add(context.state, object)?;
+    let inherited = context.state.is_st_clear(handle);
+    context.state.set_st_clear(new, inherited);
+    reply.handle = Some(new);
     Ok(())
 }

@@ -12,8 +12,9 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
     let (auth, handle) = (context.handle(0), context.handle(1));
     let object = context.object(1).map_err(|_| Rc::ATTRIBUTES).h(2)?;
     let stored = ht::of(handle) == ht::PERSISTENT;
+    ensure(!stored || persistent == handle, Rc::HANDLE).h(2)?;
     let lasting = !object.is_temporary()
-        && !object.public.has(oa::ST_CLEAR)
+        && !context.state.is_st_clear(handle)
         && object.sensitive.is_some()
         && !object.external;
     ensure(lasting, Rc::ATTRIBUTES).h(2)?;
@@ -33,7 +34,6 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
         ensure(used + 1536 <= limit::NV_TOTAL, Rc::NV_SPACE)?;
         context.state.persistent.insert(persistent, object);
     } else {
-        ensure(persistent == handle, Rc::HANDLE).h(2)?;
         context.state.persistent.remove(&handle);
     }
     Ok(())

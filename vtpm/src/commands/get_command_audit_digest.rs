@@ -15,12 +15,18 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     for code in &settings.audited.0 {
         codes.put(code);
     }
-    let mut info = attest::begin(context, st::ATTEST_COMMAND_AUDIT, key.as_deref(), &extra);
+    let mut info = attest::begin(
+        context,
+        st::ATTEST_COMMAND_AUDIT,
+        key.as_deref(),
+        scheme,
+        &extra,
+    );
     info.put(&settings.audit_counter);
     info.put(&settings.audit_alg.id());
     info.sized(&context.state.reset.audit_digest);
     info.sized(&crypto::hash(settings.audit_alg, &[&codes]));
-    attest::finish(context, key.as_deref(), scheme, &info, reply)?;
+    attest::finish(context, key.as_deref(), scheme, &extra, &info, reply)?;
     if key.is_some() {
         context.state.reset_mut().audit_digest = Vec::new();
     }

@@ -9,6 +9,7 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     let requested: Scheme = params.read()?;
     params.end()?;
     let key = context.object_or_null(1)?;
+    let scheme = signing::prepare(key.as_deref(), requested, 2, 2)?;
     let handle = context.handle(2);
     let session = context
         .state
@@ -17,10 +18,15 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
         .ok_or(Rc::TYPE)
         .h(3)?;
     ensure(session.audit, Rc::TYPE).h(3)?;
-    let scheme = signing::prepare(key.as_deref(), requested, 2, 2)?;
     let exclusive = context.state.ram.exclusive == Some(handle);
-    let mut info = attest::begin(context, st::ATTEST_SESSION_AUDIT, key.as_deref(), &extra);
+    let mut info = attest::begin(
+        context,
+        st::ATTEST_SESSION_AUDIT,
+        key.as_deref(),
+        scheme,
+        &extra,
+    );
     info.put(&u8::from(exclusive));
     info.sized(&session.digest);
-    attest::finish(context, key.as_deref(), scheme, &info, reply)
+    attest::finish(context, key.as_deref(), scheme, &extra, &info, reply)
 }

@@ -10,9 +10,9 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     params.end()?;
     let key = context.object_or_null(1)?;
     let scheme = signing::prepare(key.as_deref(), requested, 2, 2)?;
-    let mut info = attest::begin(context, st::ATTEST_TIME, key.as_deref(), &extra);
+    let mut info = attest::begin(context, st::ATTEST_TIME, key.as_deref(), scheme, &extra);
     info.put(&context.state.ram.time_ms);
     info.put(&context.state.clock_info());
     info.put(&FIRMWARE_VERSION);
-    attest::finish(context, key.as_deref(), scheme, &info, reply)
+    attest::finish(context, key.as_deref(), scheme, &extra, &info, reply)
 }

@@ -21,6 +21,9 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     objects::check::keys(context, &public, Some(&sensitive), 2, 1)?;
     let object = objects::assemble(public, Some(sensitive), Some(&parent), parent.hierarchy);
     reply.sized(&object.name);
-    reply.handle = Some(objects::add(context.state, object)?);
+    let handle = objects::add(context.state, object)?;
+    let inherited = context.state.is_st_clear(context.handle(0));
+    context.state.set_st_clear(handle, inherited);
+    reply.handle = Some(handle);
     Ok(())
 }

@@ -24,13 +24,12 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
         sensitive.auth = Bytes::new(without_trailing_zeros(&sensitive.auth).to_vec());
     }
     ensure(context.state.is_enabled(hierarchy), Rc::HIERARCHY).p(3)?;
-    if public.name_alg.is_some() {
+    if public.name_alg.is_some() && sensitive.is_some() {
+        objects::check::public(&public, None).p(2)?;
+    } else {
         objects::check::schemes(&public, None).p(2)?;
     }
     objects::check::keys(context, &public, sensitive.as_ref(), 2, 1)?;
-    if public.name_alg.is_some() && sensitive.is_some() {
-        objects::check::public(&public, None).p(2)?;
-    }
     let mut object = objects::assemble(public, sensitive, None, hierarchy);
     object.external = true;
     reply.sized(&object.name);

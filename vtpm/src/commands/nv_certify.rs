@@ -32,11 +32,11 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     } else {
         nv::slice(index, offset, size)?.to_vec()
     };
-    let mut info = attest::begin(context, tag, key.as_deref(), &extra);
+    let mut info = attest::begin(context, tag, key.as_deref(), scheme, &extra);
     info.sized(&name);
     if !whole {
         info.put(&offset);
     }
     info.sized(&contents);
-    attest::finish(context, key.as_deref(), scheme, &info, reply)
+    attest::finish(context, key.as_deref(), scheme, &extra, &info, reply)
 }

@@ -7,7 +7,12 @@ use crate::pcr;
 pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply) -> Result<()> {
     let wanted: PcrSelections = params.read()?;
     params.end()?;
-    let mut allocation = context.state.settings.allocation;
+    // Banks that are not named stay as they are now, whatever an earlier command wanted.
+    let mut allocation = [0; limit::BANKS];
+    for (pcrs, hash) in allocation.iter_mut().zip(HashAlg::ALL) {
+        let bank = context.state.ram.pcrs.bank(*hash);
+        *pcrs = bank.map_or(0, |bank| bank.pcrs);
+    }
     for selection in &wanted.0 {
         for (hash, pcrs) in HashAlg::ALL.iter().zip(&mut allocation) {
             if *hash == selection.hash {
@@ -35,6 +40,6 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
         .put(&1u8)
         .put(&(limit::PCR_COUNT as u32))
         .put(&used)
-        .put(&(total - used));
+        .put(&total);
     Ok(())
 }

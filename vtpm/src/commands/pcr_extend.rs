@@ -13,7 +13,6 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
     };
     for (hash, digest) in &digests.0 {
         context.state.extend_pcr(target, *hash, digest);
-        context.state.pcr_changed(target);
     }
     Ok(())
 }

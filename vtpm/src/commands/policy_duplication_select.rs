@@ -12,10 +12,7 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
     let session = context.policy(0)?;
     ensure(session.policy.binding == Binding::NONE, Rc::CPHASH)?;
     let command = session.policy.command;
-    ensure(
-        command == 0 || command == table::CC_DUPLICATE,
-        Rc::COMMAND_CODE,
-    )?;
+    ensure(command == 0, Rc::COMMAND_CODE)?;
     session.policy.binding = Binding::NAMES;
     session.policy.bound = crypto::hash(session.hash, &[&object, &parent]);
     session.policy.command = table::CC_DUPLICATE;

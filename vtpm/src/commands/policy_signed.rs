@@ -11,7 +11,12 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     let expiration = params.read::<u32>()? as i32;
     let signature: Signature = params.read()?;
     params.end()?;
-    let key = context.object(0)?;
+    // A sequence is no key; only a signature would tell.
+    let key = context.object(0).ok();
+    let (name, hierarchy) = key.as_ref().map_or_else(
+        || (Vec::new(), rh::NULL),
+        |key| (key.name.clone(), key.hierarchy),
+    );
     let session = context.policy(1)?.clone();
     let mut timeout = 0;
     if !session.trial {
@@ -29,10 +34,11 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
             hash,
             &[&nonce, &expiration.to_be_bytes(), &cp_hash, &reference],
         );
+        let key = key.ok_or(Rc::SCHEME).p(5)?;
         signing::verify(context, &key, &digest, &signature).p(5)?;
     }
     let stored = context.policy(1)?;
-    policy::extend_authorized(stored, 0x160, &key.name, &reference);
+    policy::extend_authorized(stored, 0x160, &name, &reference);
     policy::restrict(stored, &cp_hash, timeout);
     if expiration < 0 && !session.trial {
         if nonce.is_empty() {
@@ -41,11 +47,11 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
         let ticket = policy::auth_ticket(
             context,
             st::AUTH_SIGNED,
-            key.hierarchy,
+            hierarchy,
             timeout,
             &cp_hash,
             &reference,
-            &key.name,
+            &name,
         );
         reply.sized(&timeout.to_be_bytes()).put(&ticket);
     } else {

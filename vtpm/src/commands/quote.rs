@@ -14,8 +14,8 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     // Without a scheme there is no hash for the PCR digest, not even with the null key.
     let hash = scheme.hash().ok_or(Rc::SCHEME).p(2)?;
     let (filtered, digest) = context.state.pcr_digest(hash, &pcrs);
-    let mut info = attest::begin(context, st::ATTEST_QUOTE, key.as_deref(), &extra);
+    let mut info = attest::begin(context, st::ATTEST_QUOTE, key.as_deref(), scheme, &extra);
     info.put(&filtered);
     info.sized(&digest);
-    attest::finish(context, key.as_deref(), scheme, &info, reply)
+    attest::finish(context, key.as_deref(), scheme, &extra, &info, reply)
 }

@@ -16,8 +16,8 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     let key = context.object(0).map_err(|_| Rc::KEY).h(1)?;
     ensure(key.public.kind() == alg::RSA, Rc::KEY).h(1)?;
     ensure(key.public.has(oa::DECRYPT), Rc::ATTRIBUTES).h(1)?;
-    let scheme = select(&key, requested).p(2)?;
     ensure(label.last().is_none_or(|byte| *byte == 0), Rc::VALUE).p(3)?;
+    let scheme = select(&key, requested).p(2)?;
     let public = RsaPublic {
         n: key.public.unique.bytes(),
         e: key.public.exponent(),

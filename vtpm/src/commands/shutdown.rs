@@ -18,11 +18,12 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
         state.clear_mut().pcrs = Some(pcrs);
         state.ram.write_saved = true;
     }
-    state.boots_mut().left = if keep {
-        Shutdown::STATE
-    } else {
-        Shutdown::CLEAR
+    state.boots_mut().left = match (keep, state.ram.locality_3) {
+        (false, _) => Shutdown::CLEAR,
+        (true, false) => Shutdown::STATE,
+        (true, true) => Shutdown::STATE_3,
     };
     state.ram.write_orderly = true;
+    state.ram.keeps_shutdown = true;
     Ok(())
 }

@@ -23,20 +23,17 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     let hash: HashAlg = params.read()?;
     params.end()?;
     ensure((16..=hash.size()).contains(&nonce.len()), Rc::SIZE).p(1)?;
-    let key = context.object_or_null(0)?;
+    let key = context.object_or_null(0).map_err(|_| Rc::KEY).h(1)?;
     let bind = context.handle(1);
     let mut secret_key = Bytes::default();
     match &key {
         None => ensure(salt.is_empty(), Rc::VALUE).p(2)?,
         Some(key) => {
-            ensure(key.public.has(oa::DECRYPT), Rc::ATTRIBUTES).h(1)?;
             ensure(key.is_asymmetric(), Rc::KEY).h(1)?;
             ensure(!salt.is_empty(), Rc::VALUE).p(2)?;
             ensure(key.sensitive.is_some(), Rc::HANDLE).h(1)?;
+            ensure(key.public.has(oa::DECRYPT), Rc::ATTRIBUTES).h(1)?;
         }
-    }
-    if let SymDef::Aes { mode, .. } = symmetric {
-        ensure(mode == alg::CFB, Rc::MODE).p(4)?;
     }
     if bind != rh::NULL && matches!(ht::of(bind), ht::TRANSIENT | ht::PERSISTENT) {
         let known = match context.state.object(bind) {
@@ -45,12 +42,6 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
         };
         ensure(known, Rc::HANDLE).h(2)?;
     }
-    if let Some(index) = context.state.nv_index(bind)
-        && matches!(index.public.kind(), nva::NT_PIN_FAIL | nva::NT_PIN_PASS)
-    {
-        return Err(Rc::HANDLE.handle(2));
-    }
-    let number = context.state.free_session()?;
     let auth_value = if bind == rh::NULL {
         Bytes::default()
     } else {
@@ -58,9 +49,18 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     };
     secret_key.raw(&auth_value);
     if let Some(key) = &key {
-        let salt = secret::decrypt(context, key, "SECRET", &salt).p(2)?;
-        secret_key.raw(&salt);
+        let salt = secret::decrypt(context, key, "SECRET", &salt);
+        secret_key.raw(&salt.map_err(|_| Rc::VALUE).p(2)?);
     }
+    if let SymDef::Aes { mode, .. } = symmetric {
+        ensure(mode == alg::CFB, Rc::MODE).p(4)?;
+    }
+    if let Some(index) = context.state.nv_index(bind)
+        && matches!(index.public.kind(), nva::NT_PIN_FAIL | nva::NT_PIN_PASS)
+    {
+        return Err(Rc::HANDLE.handle(2));
+    }
+    let number = context.state.free_session()?;
     let own = context.random(nonce.len())?;
     let bound = bind != rh::NULL && kind == HMAC;
     let session_key = if secret_key.is_empty() && bind == rh::NULL {
@@ -102,5 +102,7 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     reply.handle = Some(session.handle);
     reply.sized(&session.nonce);
     context.state.add_session(session);
+    // What a shutdown saved does not know the session, and a startup ends it anyway.
+    context.state.ram.keeps_shutdown = true;
     Ok(())
 }

@@ -22,9 +22,15 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
     params.end()?;
     ensure(matches!(context.locality, 0 | 3), Rc::LOCALITY)?;
     let left = context.state.boots.left;
-    let saved = left == Shutdown::STATE;
+    let saved = Shutdown::is_saved(left);
     ensure(!state_wanted || saved, Rc::VALUE).p(1)?;
-    let orderly = matches!(left, Shutdown::CLEAR | Shutdown::STATE);
+    // What was started from one locality cannot be resumed from the other.
+    let locality_3 = context.locality == 3;
+    ensure(
+        !state_wanted || locality_3 == (left == Shutdown::STATE_3),
+        Rc::LOCALITY,
+    )?;
+    let orderly = Shutdown::is_orderly(left);
     let reset = !saved;
     let resume = state_wanted;
 
@@ -67,6 +73,7 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
     da::startup(state, resume, left == Shutdown::DA_USED);
     state.boots_mut().left = Shutdown::NONE;
     state.ram.write_orderly = true;
+    state.ram.locality_3 = locality_3;
     state.ram.orderly_start = orderly;
     state.ram.platform_enabled = true;
     state.ram.started = true;

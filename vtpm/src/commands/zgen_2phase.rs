@@ -8,7 +8,7 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     let static_point: Point = params.inside()?;
     let ephemeral_point: Point = params.inside()?;
     let scheme = params.with(|reader| match reader.u16()? {
-        scheme @ (alg::ECDH | alg::NULL) => Ok(scheme),
+        scheme @ (alg::ECDH | alg::ECMQV) => Ok(scheme),
         _ => Err(Rc::SCHEME),
     })?;
     let counter: u16 = params.read()?;
@@ -20,11 +20,8 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     let usable = key.public.has(oa::DECRYPT) && !key.public.has(oa::RESTRICTED);
     ensure(usable, Rc::ATTRIBUTES).h(1)?;
     let own = key.public.scheme();
-    let scheme = match own {
-        Scheme::Null => scheme,
-        own => own.id(),
-    };
-    ensure(scheme == alg::ECDH, Rc::SCHEME).p(3)?;
+    // The key's own scheme must be named again.
+    ensure(own.is_null() || own.id() == scheme, Rc::SCHEME).p(3)?;
     ensure(
         context.crypto.ecc_on_curve(curve, &static_point),
         Rc::ECC_POINT,
@@ -35,6 +32,7 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
         Rc::ECC_POINT,
     )
     .p(2)?;
+    ensure(scheme == alg::ECDH, Rc::SCHEME).p(3)?;
     let secret = commit::take(context, curve, &[], counter).p(4)?;
     let d = &objects::sensitive(&key)?.secret;
     let z1 = context

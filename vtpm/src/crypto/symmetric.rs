@@ -66,7 +66,10 @@ where
                 let before = load(chunk);
                 cipher.encrypt_block(&mut chain);
                 xor(chunk, &chain);
-                chain = if encrypt { load(chunk) } else { before };
+                let text = if encrypt { load(chunk) } else { before };
+                // The chaining value of a short block ends in what is left of the pad.
+                let size = chunk.len();
+                chain[..size].copy_from_slice(&text[..size]);
             }
             CipherMode::Ofb => {
                 cipher.encrypt_block(&mut chain);

@@ -3,7 +3,7 @@
 use crate::{
     constants::{alg, oa},
     context::{Context, crypto_rc},
-    crypto::{self, RsaPrivate, ct_eq},
+    crypto::{self, CryptoError, RsaPrivate, ct_eq},
     rc::{Rc, Result, ensure},
     state::object::Object,
     wire::{
@@ -172,8 +172,12 @@ pub fn keys(
             let exponent = public.exponent();
             ensure(exponent > 0xFFFF && exponent % 2 == 1, in_public(Rc::VALUE))?;
             if let Some(sensitive) = sensitive {
+                let top = sensitive
+                    .secret
+                    .first()
+                    .is_some_and(|byte| byte & 0x80 != 0);
                 ensure(
-                    sensitive.secret.len() * 2 == size,
+                    sensitive.secret.len() * 2 == size && top,
                     in_sensitive(Rc::KEY_SIZE),
                 )?;
                 let key = RsaPrivate {
@@ -181,21 +185,26 @@ pub fn keys(
                     e: public.exponent(),
                     p: &sensitive.secret,
                 };
-                context
-                    .crypto
-                    .rsa_check(&key)
-                    .map_err(|error| in_sensitive(crypto_rc(error)))?;
+                context.crypto.rsa_check(&key).map_err(|error| {
+                    if error == CryptoError::Key {
+                        Rc::BINDING
+                    } else {
+                        in_sensitive(crypto_rc(error))
+                    }
+                })?;
             }
         }
         Parameters::Ecc { curve, .. } => {
             let point = public.unique.point()?;
             let whole = point.x.len() == curve.size() && point.y.len() == curve.size();
             ensure(whole, in_public(Rc::KEY))?;
-            ensure(
-                context.crypto.ecc_on_curve(*curve, point),
-                in_public(Rc::ECC_POINT),
-            )?;
-            if let Some(sensitive) = sensitive {
+            if sensitive.is_none() && digest != 0 {
+                ensure(
+                    context.crypto.ecc_on_curve(*curve, point),
+                    in_public(Rc::ECC_POINT),
+                )?;
+            }
+            if let Some(sensitive) = sensitive.filter(|_| digest != 0) {
                 let own = context.crypto.ecc_public(*curve, &sensitive.secret);
                 let own = own.map_err(|_| Rc::KEY_SIZE)?;
                 ensure(
@@ -243,8 +252,9 @@ fn digest_binds(
     blame_public: u32,
     blame_sensitive: u32,
 ) -> Result<()> {
+    // Without a hash nothing binds the two.
     ensure(
-        public.unique.bytes().len() == digest,
+        public.unique.bytes().len() == digest || (sensitive.is_some() && digest == 0),
         Rc::KEY.parameter(blame_public),
     )?;
     let Some(sensitive) = sensitive.filter(|_| digest != 0) else {

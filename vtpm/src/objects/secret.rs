@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::{
-    constants::oa,
+    constants::{alg, oa},
     context::{Context, Random, crypto_rc},
     crypto::{self, Bytes, Point, RsaPadding, RsaPrivate, RsaPublic},
     rc::{Rc, Result, ensure},
@@ -92,6 +92,10 @@ pub fn decrypt(context: &mut Context<'_>, key: &Object, label: &str, sent: &[u8]
                 p: secret,
             };
             let label = label_bytes(label);
+            // A decryption key may have chosen a scheme, which must be OAEP (Part 1, B.10.2).
+            let scheme = key.public.scheme();
+            ensure(matches!(scheme.id(), alg::NULL | alg::OAEP), Rc::SCHEME)?;
+            let hash = scheme.hash().unwrap_or(hash);
             let padding = RsaPadding::Oaep {
                 hash,
                 label: &label,

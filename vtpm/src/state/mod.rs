@@ -210,8 +210,22 @@ impl Shutdown {
     pub const NONE: u8 = 2;
     /// As [`Self::NONE`], and an entity with dictionary attack protection was used.
     pub const DA_USED: u8 = 3;
+    /// As [`Self::STATE`], when the startup before had come from locality 3.
+    pub const STATE_3: u8 = 4;
     /// The highest of them.
-    pub const LAST: u8 = Self::DA_USED;
+    pub const LAST: u8 = Self::STATE_3;
+
+    /// Was there a shutdown?
+    #[must_use]
+    pub fn is_orderly(left: u8) -> bool {
+        left == Self::CLEAR || Self::is_saved(left)
+    }
+
+    /// Was the state saved?
+    #[must_use]
+    pub fn is_saved(left: u8) -> bool {
+        matches!(left, Self::STATE | Self::STATE_3)
+    }
 }
 
 impl Default for Da {
@@ -272,6 +286,8 @@ pub struct Ram {
     pub orderly_nv: BTreeMap<u32, Arc<NvIndex>>,
     /// Transient objects.
     pub objects: [Option<Slot>; limit::LOADED_OBJECTS],
+    /// Transient slots whose object, or one above it, does not outlive a startup (stClear).
+    pub st_clear: [bool; limit::LOADED_OBJECTS],
     /// Transient slots set aside for the persistent objects that the running command uses.
     pub reserved: usize,
     /// Loaded sessions, by number of the session.
@@ -288,6 +304,10 @@ pub struct Ram {
     pub clock_rate: u32,
     /// The last stop was in order (`TPMA_STARTUP_CLEAR.orderly`).
     pub orderly_start: bool,
+    /// What the running command changes leaves a shutdown valid.
+    pub keeps_shutdown: bool,
+    /// The startup came from locality 3.
+    pub locality_3: bool,
     /// A DRTM or H-CRTM event ran before startup.
     pub hcrtm: bool,
     /// `TPM_ESTABLISHED`

@@ -241,7 +241,9 @@ impl Scheme {
 
 fn kdf_id(reader: &mut Reader<'_>) -> Result<u16> {
     match reader.u16()? {
-        id @ (alg::MGF1 | alg::KDF1_SP800_56A | alg::KDF2 | alg::KDF1_SP800_108) => Ok(id),
+        id @ (alg::MGF1 | alg::KDF1_SP800_56A | alg::KDF2 | alg::KDF1_SP800_108 | alg::NULL) => {
+            Ok(id)
+        }
         _ => Err(Rc::KDF),
     }
 }

@@ -247,7 +247,11 @@ impl Ticket {
     pub fn read(reader: &mut Reader<'_>, tags: &[u16]) -> Result<Self> {
         let tag = reader.u16()?;
         if !tags.contains(&tag) {
-            return Err(Rc::TAG);
+            return Err(if st::is_known(tag) {
+                Rc::TAG
+            } else {
+                Rc::VALUE
+            });
         }
         let hierarchy = hierarchy_or_null(reader)?;
         Ok(Self {

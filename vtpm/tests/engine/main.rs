@@ -1,6 +1,7 @@
 //! The TPM as a whole: what is durable when, and what no input can do.
 
 mod client;
+mod found;
 
 use client::*;
 use vtpm::{Existing, Origin, PowerOnError, storage::StorageError};
