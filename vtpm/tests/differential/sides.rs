@@ -15,7 +15,7 @@ use vtpm::{
     storage::Memory,
 };
 
-use crate::command::{ENGINE, Pair, REFERENCE, Step};
+use crate::step::{Before, ENGINE, Pair, REFERENCE, Step};
 
 /// How long the reference may take to start or to answer.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -44,10 +44,6 @@ impl Response {
             .map_or(u32::MAX, u32::from_be_bytes)
     }
 
-    fn tag(&self) -> u16 {
-        u16::from_be_bytes([self.0[0], self.0[1]])
-    }
-
     /// The handle, when the command answers with one.
     pub fn handle(&self, command: u32) -> Option<u32> {
         let has = matches!(
@@ -74,6 +70,11 @@ impl Response {
         };
         rest.get(..u32::from_be_bytes(*size) as usize)
             .unwrap_or_default()
+    }
+
+    /// The tag of the header.
+    pub fn tag(&self) -> u16 {
+        u16::from_be_bytes([self.0[0], self.0[1]])
     }
 
     /// What follows the parameters: nonces and HMACs.
@@ -108,8 +109,8 @@ impl Exchange {
     pub fn describe(&self) -> String {
         let short = |bytes: &[u8]| {
             let text = hex::encode(bytes);
-            if text.len() > 700 {
-                format!("{}...", &text[..700])
+            if text.len() > 3000 {
+                format!("{}...", &text[..3000])
             } else {
                 text
             }
@@ -120,6 +121,16 @@ impl Exchange {
             short(&self.actual.0),
             short(&self.expected.0)
         )
+    }
+}
+
+/// Fails unless `reference` is swtpm itself: this project's server may bear its name.
+pub fn check_reference(reference: &str) -> io::Result<()> {
+    let output = Command::new(reference).arg("--version").output()?;
+    if String::from_utf8_lossy(&output.stdout).contains("TPM emulator version") {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!("{reference} is not swtpm")))
     }
 }
 
@@ -191,22 +202,44 @@ impl Sides {
         }
     }
 
+    fn before(&mut self, step: &Step) -> io::Result<()> {
+        match &step.before {
+            Before::Nothing => Ok(()),
+            Before::PowerCycle => {
+                self.control(&[0, 0, 0, 2, 0, 0, 0, 1])?;
+                self.engine.power_cycle().map_err(io::Error::other)
+            }
+            Before::Measure(data) => {
+                self.locality(4)?;
+                self.control(&[0, 0, 0, 6])?;
+                let size = data.len() as u32;
+                self.control(&[&[0, 0, 0, 7][..], &size.to_be_bytes(), data].concat())?;
+                self.control(&[0, 0, 0, 8])?;
+                self.engine.hash_start();
+                self.engine.hash_data(data);
+                self.engine.hash_end();
+                Ok(())
+            }
+        }
+    }
+
+    fn locality(&mut self, locality: u8) -> io::Result<()> {
+        if locality != self.locality {
+            self.control(&[0, 0, 0, 5, locality])?;
+            self.locality = locality;
+        }
+        Ok(())
+    }
+
     /// Runs a step on both; nothing when it cannot be put to both alike.
     pub fn exchange(&mut self, step: &Step) -> io::Result<Option<Exchange>> {
-        if step.power_cycle {
-            self.control(&[0, 0, 0, 2, 0, 0, 0, 1])?;
-            self.engine.power_cycle().map_err(io::Error::other)?;
-        }
-        if step.locality != self.locality {
-            self.control(&[0, 0, 0, 5, step.locality])?;
-            self.locality = step.locality;
-        }
         let sent = [step.build(ENGINE), step.build(REFERENCE)];
-        if sent[ENGINE].len() > 4096
-            || (step.damage.is_some() && sent[ENGINE].len() != sent[REFERENCE].len())
-        {
+        let broken = step.damage.is_some() || step.mutation.is_some();
+        if sent[ENGINE].len() > 4096 || (broken && sent[ENGINE].len() != sent[REFERENCE].len()) {
             return Ok(None);
         }
+        self.before(step)?;
+        self.locality(step.locality)?;
         let mut response = Vec::new();
         self.engine
             .execute(step.locality, &sent[ENGINE], &mut response);

@@ -30,14 +30,12 @@ impl Random {
         choices[self.below(choices.len())]
     }
 
+    /// One of a list, if there is one.
+    pub fn choose<'a, T>(&mut self, choices: &'a [T]) -> Option<&'a T> {
+        choices.get(self.below(choices.len()))
+    }
+
     pub fn bytes(&mut self, size: usize) -> Vec<u8> {
         (0..size).map(|_| self.next() as u8).collect()
-    }
-}
-
-impl Random {
-    /// The state, to derive another generator from.
-    pub fn peek(&self) -> u64 {
-        self.0
     }
 }
