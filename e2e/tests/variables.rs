@@ -195,14 +195,9 @@ impl FirstKeys {
         let state = servers.path("state.img");
         image::creation_header(&state)?;
         let set = servers.path("initial-set");
-        program(
-            Command::new(tree::built("uefi-vars"))
-                .arg("set")
-                .args(options)
-                .arg(&set),
-        )?;
+        make_set(options, &set)?;
         let boot_image = servers.path("secureboot.elf");
-        compose(Some(&set), &boot_image)?;
+        compose(Some(&set), "--elf", &boot_image)?;
         Ok(Self {
             servers,
             state,
@@ -216,15 +211,21 @@ impl FirstKeys {
     }
 }
 
-/// Makes a boot image of the kernel that enrols keys.
-fn compose(set: Option<&Path>, boot_image: &Path) -> Result<()> {
+/// Writes the keys that these options choose to a file.
+fn make_set(options: &[&str], file: &Path) -> Result<()> {
+    let mut command = Command::new(tree::built("uefi-vars"));
+    program(command.arg("set").args(options).arg(file)).map(drop)
+}
+
+/// Makes a boot image of the kernel that enrols keys, in a format of `igvmbuilder`.
+fn compose(set: Option<&Path>, format: &str, boot_image: &Path) -> Result<()> {
     let mut command = Command::new(tree::built("igvmbuilder"));
     command
         .arg("--stage2")
         .arg(tree::built("stage2.elf"))
         .arg("--kernel")
         .arg(tree::built("kernel-secureboot.elf"))
-        .arg("--elf")
+        .arg(format)
         .arg(boot_image);
     if let Some(set) = set {
         command.arg("--initial-set").arg(set);
@@ -381,16 +382,41 @@ fn keys_in_the_image_leave_a_volume_with_variables_alone() -> Result<()> {
 fn a_kernel_that_enrols_keys_makes_no_image_without_them() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let image = dir.path().join("image.elf");
-    let error = compose(None, &image)
+    let error = compose(None, "--elf", &image)
         .expect_err("there are no keys")
         .to_string();
     assert!(error.contains("`uefi-vars set`"), "{error}");
     assert!(!image.exists());
     let set = dir.path().join("set");
     fs::write(&set, b"no keys")?;
-    let error = compose(Some(&set), &image)
+    let error = compose(Some(&set), "--elf", &image)
         .expect_err("these are no keys")
         .to_string();
     assert!(error.contains("not a set of first keys"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn other_keys_are_another_measurement() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let digest = |name: &str, options: &[&str]| -> Result<String> {
+        let (set, image) = (dir.path().join(name), dir.path().join("image.igvm"));
+        make_set(options, &set)?;
+        compose(Some(&set), "--igvm", &image)?;
+        let mut measure = Command::new(tree::built("igvmmeasure"));
+        program(measure.arg(&image).args(["measure", "-b"]))
+    };
+    let (pk, kek, db) = (vector("pk.der")?, vector("kek.der")?, vector("other.der")?);
+    let ours = ["--pk", &pk, "--kek", &kek];
+    let with_db = [&ours[..], &["--db", &db]].concat();
+    let digests = [
+        digest("ours", &ours)?,
+        digest("with-db", &with_db)?,
+        digest("microsoft", &["--microsoft"])?,
+    ];
+    assert_eq!(digest("ours again", &ours)?, digests[0]);
+    assert_ne!(digests[0], digests[1]);
+    assert_ne!(digests[1], digests[2]);
+    assert_ne!(digests[0], digests[2]);
     Ok(())
 }
