@@ -85,7 +85,7 @@ wants_debian() {
     have clevis-encrypt-tpm2 || need clevis-tpm2 "client of the vTPM in the end-to-end tests"
     have cryptsetup || need cryptsetup-bin "makes the disk that the vTPM unlocks in the end-to-end tests"
     have systemd-cryptenroll || need "$(cryptenroll_package)" "client of the vTPM in the end-to-end tests"
-    have swtpm || need swtpm "the reference that the vTPM is compared with in make test"
+    have swtpm || need swtpm "the TPM that the vTPM is compared with in make test and make bench"
     have swtpm_setup || need swtpm-tools "makes TPMs with certificates in the tests of the vTPM"
     compgen -G '/usr/lib/*/libtss2-tcti-device.so.0' >/dev/null || need libtss2-tcti-device0 "connects systemd to the TPM of a Linux guest"
     compgen -G '/usr/lib/*/ossl-modules/tpm2.so' >/dev/null || need tpm2-openssl "client of the vTPM in the end-to-end tests"
@@ -101,9 +101,6 @@ wants_debian() {
     fi
     if [ -n "$want_bench" ] && ! have valgrind; then
         need valgrind "counts instructions"
-    fi
-    if [ -n "$want_bench" ] && ! [ -x /usr/bin/swtpm ]; then
-        need swtpm "stands beside the vTPM in make bench"
     fi
     if [ -n "$want_suites" ]; then
         [ -e /usr/include/tss2/tss2_esys.h ] || need libtss2-dev "what the test suites of tpm2-pytss and tss-esapi are built with"
@@ -123,7 +120,7 @@ wants_fedora() {
     have clevis-encrypt-tpm2 || need clevis "client of the vTPM in the end-to-end tests"
     have cryptsetup || need cryptsetup "makes the disk that the vTPM unlocks in the end-to-end tests"
     have systemd-cryptenroll || need systemd-udev "client of the vTPM in the end-to-end tests"
-    have swtpm || need swtpm "the reference that the vTPM is compared with in make test"
+    have swtpm || need swtpm "the TPM that the vTPM is compared with in make test and make bench"
     have swtpm_setup || need swtpm-tools "makes TPMs with certificates in the tests of the vTPM"
     compgen -G '/usr/lib*/ossl-modules/tpm2.so' >/dev/null || need tpm2-openssl "client of the vTPM in the end-to-end tests"
     [ -e /usr/share/edk2/ovmf/OVMF_CODE_4M.qcow2 ] || need edk2-ovmf "firmware of the machine that measures its boot into the vTPM"
@@ -134,9 +131,6 @@ wants_fedora() {
     fi
     if [ -n "$want_bench" ] && ! have valgrind; then
         need valgrind "counts instructions"
-    fi
-    if [ -n "$want_bench" ] && ! [ -x /usr/bin/swtpm ]; then
-        need swtpm "stands beside the vTPM in make bench"
     fi
     if [ -n "$want_suites" ]; then
         [ -e /usr/include/tss2/tss2_esys.h ] || need tpm2-tss-devel "what the test suites of tpm2-pytss and tss-esapi are built with"
