@@ -57,19 +57,41 @@ pub trait Storage {
     /// moment finds the new records; after an error, the old ones.
     ///
     /// # Errors
-    /// When nothing was changed.
+    /// When nothing was changed, or will have been when [`Storage::settle`] has returned `Ok`
+    /// or another commit has.
     fn commit(&mut self, changes: &[Change]) -> Result<(), StorageError>;
+
+    /// Makes sure that a commit that failed has not taken effect behind its caller's back.
+    ///
+    /// # Errors
+    /// The next start may find the changes of that commit.
+    fn settle(&mut self) -> Result<(), StorageError> {
+        Ok(())
+    }
+}
+
+/// Makes `changes` to `records`.
+pub fn apply(records: &mut BTreeMap<RecordId, RecordBytes>, changes: &[Change]) {
+    for change in changes {
+        match change {
+            Change::Put(id, bytes) => records.insert(*id, bytes.clone()),
+            Change::Remove(id) => records.remove(id),
+        };
+    }
 }
 
 /// Records in memory: a TPM without a volume, and tests.
 ///
 /// Tests take faults from it: [`Memory::fail_after`] makes every commit after the next `n`
-/// fail without any effect, as a full or unplugged device would.
+/// fail without any effect, as a full or unplugged device would, and
+/// [`Memory::leave_undecided`] leaves open whether they had one.
 #[derive(Default, Clone)]
 pub struct Memory {
     records: BTreeMap<RecordId, RecordBytes>,
     commits: u64,
     fault: Option<(u64, StorageError)>,
+    undecided: Option<Vec<Change>>,
+    dead: bool,
 }
 
 impl Memory {
@@ -95,14 +117,24 @@ impl Memory {
         self.fault = Some((self.commits.saturating_add(n), error));
     }
 
-    /// Takes the fault away.
+    /// Lets all commits fail from now on, as a device does that dies while they take effect:
+    /// the next [`Storage::load`] finds the changes of the last one, unless it was settled.
+    pub fn leave_undecided(&mut self) {
+        self.dead = true;
+    }
+
+    /// Takes the faults away.
     pub fn heal(&mut self) {
         self.fault = None;
+        self.dead = false;
     }
 }
 
 impl Storage for Memory {
     fn load(&mut self) -> Result<Vec<(RecordId, RecordBytes)>, StorageError> {
+        if let Some(changes) = self.undecided.take() {
+            apply(&mut self.records, &changes);
+        }
         Ok(self
             .records
             .iter()
@@ -116,17 +148,21 @@ impl Storage for Memory {
         {
             return Err(error);
         }
-        for change in changes {
-            match change {
-                Change::Put(id, bytes) => {
-                    self.records.insert(*id, bytes.clone());
-                }
-                Change::Remove(id) => {
-                    self.records.remove(id);
-                }
-            }
+        if self.dead {
+            self.undecided = Some(changes.to_vec());
+            return Err(StorageError::Unavailable);
         }
+        self.undecided = None;
+        apply(&mut self.records, changes);
         self.commits += 1;
+        Ok(())
+    }
+
+    fn settle(&mut self) -> Result<(), StorageError> {
+        if self.dead {
+            return Err(StorageError::Unavailable);
+        }
+        self.undecided = None;
         Ok(())
     }
 }

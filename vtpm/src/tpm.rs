@@ -12,6 +12,7 @@ use crate::{
     records::{self, Loaded},
     state::{Ram, Shutdown, State, object::EventState},
     storage::{Storage, StorageError},
+    table,
 };
 
 /// Where the state of a TPM that was powered on came from.
@@ -65,6 +66,8 @@ pub struct Tpm {
     crypto: &'static (dyn Crypto + Sync),
     now_ms: u64,
     measuring: Option<EventState>,
+    /// A commit failed, and nobody has made sure yet that it had no effect.
+    unsettled: bool,
 }
 
 fn fresh_ram(environment: &mut dyn Environment) -> Result<Ram, PowerOnError> {
@@ -76,6 +79,14 @@ fn fresh_ram(environment: &mut dyn Environment) -> Result<Ram, PowerOnError> {
         platform_enabled: true,
         ..Ram::default()
     })
+}
+
+fn storage_rc(error: StorageError) -> Rc {
+    match error {
+        StorageError::Busy => Rc::NV_RATE,
+        StorageError::Unavailable => Rc::NV_UNAVAILABLE,
+        StorageError::Full => Rc::NV_SPACE,
+    }
 }
 
 impl Tpm {
@@ -127,6 +138,7 @@ impl Tpm {
                 crypto,
                 now_ms,
                 measuring: None,
+                unsettled: false,
             },
             origin,
         ))
@@ -145,6 +157,7 @@ impl Tpm {
         self.state = state;
         self.now_ms = self.environment.now_ms();
         self.measuring = None;
+        self.unsettled = false;
         Ok(())
     }
 
@@ -155,6 +168,9 @@ impl Tpm {
         let now_ms = self.environment.now_ms();
         clock::advance(&mut self.state, now_ms.saturating_sub(self.now_ms));
         self.now_ms = now_ms;
+        if let Err(rc) = self.settle_before(command) {
+            return dispatch::error(rc, response);
+        }
         let mut next = self.state.clone();
         da::heal(&mut next);
         let outcome = dispatch::run(
@@ -172,6 +188,20 @@ impl Tpm {
         if let Err(rc) = result {
             dispatch::error(rc, response);
         }
+    }
+
+    /// Undoes what an earlier commit may have left, before a command that would be told
+    /// "done" without a commit of its own, because nothing changes as far as memory knows.
+    fn settle_before(&mut self, command: &[u8]) -> Result<(), Rc> {
+        let writes = || {
+            let code = command.get(6..10)?.try_into().ok()?;
+            Some(table::find(u32::from_be_bytes(code))?.has(table::NV))
+        };
+        if self.unsettled && writes() == Some(true) {
+            self.storage.settle().map_err(storage_rc)?;
+            self.unsettled = false;
+        }
+        Ok(())
     }
 
     fn keep_traces(&mut self, failed: &dispatch::Failed) -> Result<(), Rc> {
@@ -198,11 +228,10 @@ impl Tpm {
         }
         let changes = records::changes(&self.state, &next);
         if !changes.is_empty() {
-            self.storage.commit(&changes).map_err(|error| match error {
-                StorageError::Busy => Rc::NV_RATE,
-                StorageError::Unavailable => Rc::NV_UNAVAILABLE,
-                StorageError::Full => Rc::NV_SPACE,
-            })?;
+            // A commit that succeeds settles those before it.
+            let committed = self.storage.commit(&changes);
+            self.unsettled = committed.is_err();
+            committed.map_err(storage_rc)?;
         }
         next.ram.write_orderly = false;
         next.ram.write_saved = false;

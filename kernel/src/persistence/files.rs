@@ -254,7 +254,8 @@ pub trait Volume: Send + Sync {
     fn space(&self) -> Result<Space, VolumeError>;
 
     /// Does what transactions have left over, while nobody waits. Else the next
-    /// operation does it first. No promise depends on it.
+    /// operation does it first. When it succeeds, no transaction that failed has an effect
+    /// any more.
     ///
     /// # Errors
     ///

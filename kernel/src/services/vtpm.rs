@@ -127,6 +127,10 @@ impl Storage for Records {
         }
         self.volume.transaction(transaction).map_err(error)
     }
+
+    fn settle(&mut self) -> Result<(), StorageError> {
+        self.volume.settle().map_err(error)
+    }
 }
 
 /// A repetition helps where memory was short, and nowhere else.

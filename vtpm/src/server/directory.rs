@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     archive::{self, ArchiveError},
-    storage::{Change, RecordBytes, RecordId, Storage, StorageError},
+    storage::{self, Change, RecordBytes, RecordId, Storage, StorageError},
 };
 
 /// Name of the state file.
@@ -110,7 +110,18 @@ impl Directory {
         })
     }
 
-    fn write(&self, records: &BTreeMap<RecordId, RecordBytes>) -> io::Result<()> {
+    /// Replaces the file by one with these records.
+    fn write(&self, records: &BTreeMap<RecordId, RecordBytes>) -> Result<(), StorageError> {
+        self.try_write(records).map_err(|error| {
+            log::error!("TPM state {}: {error}", self.path.display());
+            match error.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StorageError::Full,
+                _ => StorageError::Unavailable,
+            }
+        })
+    }
+
+    fn try_write(&self, records: &BTreeMap<RecordId, RecordBytes>) -> io::Result<()> {
         let list: Vec<_> = records
             .iter()
             .map(|(id, bytes)| (*id, bytes.clone()))
@@ -141,21 +152,15 @@ impl Storage for Directory {
 
     fn commit(&mut self, changes: &[Change]) -> Result<(), StorageError> {
         let mut records = self.records.clone();
-        for change in changes {
-            match change {
-                Change::Put(id, bytes) => records.insert(*id, bytes.clone()),
-                Change::Remove(id) => records.remove(id),
-            };
-        }
-        self.write(&records).map_err(|error| {
-            log::error!("TPM state {}: {error}", self.path.display());
-            match error.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StorageError::Full,
-                _ => StorageError::Unavailable,
-            }
-        })?;
+        storage::apply(&mut records, changes);
+        self.write(&records)?;
         self.records = records;
         Ok(())
+    }
+
+    /// The file may have been replaced before the commit failed.
+    fn settle(&mut self) -> Result<(), StorageError> {
+        self.write(&self.records)
     }
 }
 

@@ -36,6 +36,9 @@ impl Storage for Shared {
     fn commit(&mut self, changes: &[Change]) -> Result<(), StorageError> {
         self.lock().commit(changes)
     }
+    fn settle(&mut self) -> Result<(), StorageError> {
+        self.lock().settle()
+    }
 }
 
 /// Random bytes from a seed, and a clock that tests turn.

@@ -150,6 +150,28 @@ fn owner_can_have_a_new_tpm_in_place_of_one() {
 }
 
 #[test]
+fn a_commit_of_unknown_outcome_is_undone_before_anything_is_said_to_be_written() {
+    let mut client = started();
+    assert_eq!(client.define(INDEX, OPEN, 8, b""), 0);
+    assert_eq!(client.write(INDEX, b"the old "), 0);
+    client.store.lock().leave_undecided();
+    assert_eq!(client.write(INDEX, b"the new "), 0x923);
+    // As far as memory knows there is nothing to write; the disk may know better.
+    assert_eq!(client.write(INDEX, b"the old "), 0x923);
+    client.store.lock().heal();
+    assert_eq!(client.write(INDEX, b"the old "), 0);
+    client.cut_power();
+    assert_eq!(client.read(INDEX, 8).unwrap(), b"the old ");
+
+    // What nobody settled may show after a power cut, as a whole.
+    client.store.lock().leave_undecided();
+    assert_eq!(client.write(INDEX, b"the new "), 0x923);
+    client.store.lock().heal();
+    client.cut_power();
+    assert_eq!(client.read(INDEX, 8).unwrap(), b"the new ");
+}
+
+#[test]
 fn damaged_record_is_an_error_and_never_a_new_tpm() {
     let mut client = started();
     assert_eq!(client.define(INDEX, OPEN, 8, b""), 0);
