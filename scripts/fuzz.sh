@@ -31,6 +31,11 @@ for target in "${@:-${all[@]}}"; do
     printf '  %-8s %s for %s s\n' FUZZ "$target" "$seconds"
     mkdir -p "$CARGO_TARGET_DIR/corpus/$target"
     crashes=0
+    fuzz build --sanitizer none "$target" >"$log" 2>&1 || {
+        tail -n 60 "$log" >&2
+        echo "fuzz.sh: $target does not build, see above" >&2
+        exit 1
+    }
     if ! fuzz run --sanitizer none "$target" "$CARGO_TARGET_DIR/corpus/$target" -- \
         -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 >"$log" 2>&1; then
         tail -n 60 "$log" >&2

@@ -189,10 +189,15 @@ fn started(storage: &Shared) -> Tpm {
     tpm
 }
 
-/// The TPM answers and loads again after whatever happened.
-fn still_works(tpm: &mut Tpm) {
+/// Power off and on. The TPM stays not started when storage fails.
+fn restart(tpm: &mut Tpm) {
     tpm.power_cycle().expect("what was committed loads");
     execute(tpm, &STARTUP);
+}
+
+/// On storage that works, the TPM loads and answers again after whatever happened.
+fn still_works(tpm: &mut Tpm) {
+    restart(tpm);
     must(tpm, 0x17A, &HANDLES, false);
 }
 
@@ -217,7 +222,7 @@ pub fn stream(data: &[u8]) {
         let (body, after) = after.split_at(after.len().min(usize::from(size)));
         rest = after;
         match code {
-            0xF0..=0xF7 => still_works(&mut tpm),
+            0xF0..=0xF7 => restart(&mut tpm),
             0xF8..=0xFB => storage
                 .with(|memory| memory.fail_after(u64::from(how & 3), StorageError::Unavailable)),
             0xFC..=0xFF => storage.with(Memory::heal),
@@ -258,9 +263,9 @@ pub fn records(data: &[u8]) {
         let (id, record) = &mut records[index];
         match how % 5 {
             // Other contents under a right head and checksum: only the parser stands before them.
-            0 | 1 => {
+            0 | 1 if record.len() > 16 => {
                 let end = record.len() - 8;
-                let start = 8 + usize::from(at) % (end - 8).max(1);
+                let start = 8 + usize::from(at) % (end - 8);
                 let mut body = record[..start].to_vec();
                 body.extend_from_slice(bytes);
                 if how % 5 == 1 {
@@ -272,7 +277,7 @@ pub fn records(data: &[u8]) {
                 body.extend_from_slice(&sum[..8]);
                 *record = RecordBytes::new(body);
             }
-            2 => *record = RecordBytes::new(bytes.to_vec()),
+            0..=2 => *record = RecordBytes::new(bytes.to_vec()),
             3 => {
                 records.remove(index);
             }
