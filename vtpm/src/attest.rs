@@ -82,6 +82,8 @@ pub fn finish(
             if is_anonymous(scheme) && !extra.is_empty() {
                 digest = crypto::hash(hash, &[extra, &digest]);
             }
+            // A time that was certified must not come again as a safe one.
+            context.state.ram.outdates_shutdown = true;
             signing::sign(context, key, scheme, &digest)?
         }
     };

@@ -98,6 +98,24 @@ impl Pcrs {
     pub fn bank(&self, hash: HashAlg) -> Option<&Bank> {
         self.banks.0.iter().find(|bank| bank.hash == hash)
     }
+
+    /// Are the PCRs that a shutdown saves the same?
+    #[must_use]
+    pub fn resume_like(&self, other: &Self) -> bool {
+        let saved = |bank: &Bank| {
+            let size = SAVED.count_ones() as usize * bank.hash.size();
+            (
+                bank.hash,
+                bank.pcrs,
+                bank.digests.get(..size).map(<[u8]>::to_vec),
+            )
+        };
+        self.banks
+            .0
+            .iter()
+            .map(saved)
+            .eq(other.banks.0.iter().map(saved))
+    }
 }
 
 impl State {

@@ -1,9 +1,10 @@
 //! The session store: handles, loading and saving, the context gap (Part 1, 30.4).
 //!
 //! Always true: a session handle is free, or its session is in RAM, or it is saved under
-//! exactly one number; a saved session can be loaded once.
+//! exactly one number; a saved session can be loaded once. Sessions in RAM leave no trace in
+//! what a shutdown saves.
 
-use alloc::{sync::Arc, vec::Vec};
+use alloc::sync::Arc;
 
 use crate::{
     constants::limit,
@@ -14,47 +15,45 @@ use crate::{
     },
 };
 
-const FREE: u64 = 0;
-const LOADED: u64 = 1;
+/// No context is saved.
+const NONE: u64 = 0;
 /// The first number of a saved context.
 const FIRST: u64 = 4;
 
 impl State {
-    fn session_slots(&mut self) -> &mut Vec<u64> {
+    /// Sets which context of a session is saved.
+    fn set_saved(&mut self, number: u32, sequence: u64) {
         let slots = &mut self.reset_mut().session_slots.0;
-        slots.resize(limit::ACTIVE_SESSIONS, FREE);
-        slots
+        slots.resize(limit::ACTIVE_SESSIONS, NONE);
+        if let Some(slot) = slots.get_mut(number as usize) {
+            *slot = sequence;
+        }
+    }
+
+    /// The number under which a session is saved.
+    fn saved(&self, number: u32) -> Option<u64> {
+        let slot = self.reset.session_slots.0.get(number as usize).copied();
+        slot.filter(|slot| *slot >= FIRST)
     }
 
     /// Sessions in RAM or saved.
     #[must_use]
     pub fn active_sessions(&self) -> usize {
-        self.reset
-            .session_slots
-            .0
-            .iter()
-            .filter(|slot| **slot != FREE)
-            .count()
+        self.ram.sessions.len() + self.saved_sessions().count()
     }
 
     /// Numbers of the saved sessions.
     pub fn saved_sessions(&self) -> impl Iterator<Item = u32> {
-        (0u32..)
-            .zip(&self.reset.session_slots.0)
-            .filter(|(_, slot)| **slot > LOADED)
-            .map(|(n, _)| n)
+        (0..limit::ACTIVE_SESSIONS as u32).filter(|number| self.saved(*number).is_some())
     }
 
     fn check_gap(&self) -> Result<()> {
-        let oldest = self
-            .reset
-            .session_slots
-            .0
-            .iter()
-            .filter(|slot| **slot > LOADED)
-            .min();
+        let saved = self
+            .saved_sessions()
+            .filter_map(|number| self.saved(number));
+        let oldest = saved.min();
         let gap = oldest.map_or(0, |oldest| {
-            (self.reset.session_counter + FIRST).saturating_sub(*oldest)
+            (self.reset.session_counter + FIRST).saturating_sub(oldest)
         });
         ensure(gap < limit::CONTEXT_GAP, Rc::CONTEXT_GAP)
     }
@@ -63,44 +62,38 @@ impl State {
     ///
     /// # Errors
     /// `TPM_RC_SESSION_MEMORY`, `TPM_RC_CONTEXT_GAP`, `TPM_RC_SESSION_HANDLES`
-    pub fn free_session(&mut self) -> Result<u32> {
+    pub fn free_session(&self) -> Result<u32> {
         ensure(
             self.ram.sessions.len() < limit::LOADED_SESSIONS,
             Rc::SESSION_MEMORY,
         )?;
         self.check_gap()?;
-        let free = self.session_slots().iter().position(|slot| *slot == FREE);
-        free.map(|n| n as u32).ok_or(Rc::SESSION_HANDLES)
+        let free =
+            |number: &u32| !self.ram.sessions.contains_key(number) && self.saved(*number).is_none();
+        (0..limit::ACTIVE_SESSIONS as u32)
+            .find(free)
+            .ok_or(Rc::SESSION_HANDLES)
     }
 
     /// Adds a session whose number [`Self::free_session`] gave.
     pub fn add_session(&mut self, session: Session) {
-        let number = session.number();
-        if let Some(slot) = self.session_slots().get_mut(number as usize) {
-            *slot = LOADED;
-        }
-        self.ram.sessions.insert(number, Arc::new(session));
+        self.ram
+            .sessions
+            .insert(session.number(), Arc::new(session));
     }
 
     /// Ends a session, loaded or saved. Returns whether there was one.
     pub fn flush_session(&mut self, handle: u32) -> bool {
         let number = session::number(handle);
-        let slot = self.reset.session_slots.0.get(number as usize);
-        let known = slot.is_some_and(|slot| *slot != FREE);
-        if known {
-            self.ram.sessions.remove(&number);
-            if let Some(slot) = self.session_slots().get_mut(number as usize) {
-                *slot = FREE;
-            }
-            if self
-                .ram
-                .exclusive
-                .is_some_and(|other| session::number(other) == number)
-            {
-                self.ram.exclusive = None;
-            }
+        let loaded = self.ram.sessions.remove(&number).is_some();
+        let saved = self.saved(number).is_some();
+        if saved {
+            self.set_saved(number, NONE);
         }
-        known
+        if (self.ram.exclusive).is_some_and(|other| session::number(other) == number) {
+            self.ram.exclusive = None;
+        }
+        loaded || saved
     }
 
     /// Takes a session out of RAM; returns the number of its context.
@@ -117,9 +110,7 @@ impl State {
             .checked_add(1)
             .ok_or(Rc::TOO_MANY_CONTEXTS)?;
         let number = session.number();
-        if let Some(slot) = self.session_slots().get_mut(number as usize) {
-            *slot = sequence;
-        }
+        self.set_saved(number, sequence);
         self.ram.sessions.remove(&number);
         Ok((sequence, session))
     }
@@ -131,15 +122,15 @@ impl State {
     /// `TPM_RC_SESSION_MEMORY`.
     pub fn load_session(&mut self, sequence: u64, session: Session) -> Result<()> {
         let number = session.number();
-        let saved = self.reset.session_slots.0.get(number as usize).copied();
         ensure(
-            saved == Some(sequence) && sequence >= FIRST,
+            self.saved(number) == Some(sequence),
             Rc::HANDLE.parameter(1),
         )?;
         ensure(
             self.ram.sessions.len() < limit::LOADED_SESSIONS,
             Rc::SESSION_MEMORY,
         )?;
+        self.set_saved(number, NONE);
         self.add_session(session);
         Ok(())
     }

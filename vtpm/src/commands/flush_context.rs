@@ -14,8 +14,6 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
         *context.state.slot_mut(handle).ok_or(Rc::HANDLE).p(1)? = None;
         Ok(())
     } else {
-        // A session in RAM does not outlive a startup, whatever a shutdown saved.
-        context.state.ram.keeps_shutdown = context.state.session(handle).is_some();
         ensure(context.state.flush_session(handle), Rc::HANDLE).p(1)
     }
 }

@@ -55,12 +55,6 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
         if !resume {
             kept.clear_count = kept.clear_count.wrapping_add(1);
         }
-        // Sessions that were in RAM at the power cut are gone.
-        for slot in &mut kept.session_slots.0 {
-            if *slot == 1 {
-                *slot = 0;
-            }
-        }
     }
     state.start_pcrs(resume, locality);
     if !resume {

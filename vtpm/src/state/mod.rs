@@ -163,7 +163,7 @@ encoded! {
         pub object_context: u64,
         /// Number of the next saved session.
         pub session_counter: u64,
-        /// For each session handle: free, in RAM, or the number of its saved context.
+        /// For each session handle: the number of its saved context, or less than 4.
         pub session_slots: List<u64>,
         /// Command audit digest.
         pub audit_digest: Vec<u8>,
@@ -306,6 +306,8 @@ pub struct Ram {
     pub orderly_start: bool,
     /// What the running command changes leaves a shutdown valid.
     pub keeps_shutdown: bool,
+    /// The running command makes a shutdown invalid, whatever it changes.
+    pub outdates_shutdown: bool,
     /// The startup came from locality 3.
     pub locality_3: bool,
     /// A DRTM or H-CRTM event ran before startup.
@@ -385,17 +387,15 @@ impl State {
     /// Did `self` change, since `old`, anything that the last `TPM2_Shutdown` saved?
     #[must_use]
     pub fn outdates_shutdown(&self, old: &Self) -> bool {
-        let same_nv = self.ram.orderly_nv.len() == old.ram.orderly_nv.len()
-            && self
-                .ram
-                .orderly_nv
-                .values()
-                .zip(old.ram.orderly_nv.values())
-                .all(|(new, old)| Arc::ptr_eq(new, old));
-        !(Arc::ptr_eq(&self.clear, &old.clear)
-            && Arc::ptr_eq(&self.reset, &old.reset)
-            && Arc::ptr_eq(&self.ram.pcrs, &old.ram.pcrs)
-            && same_nv)
+        // Indices that came or went are in records of their own.
+        let same_nv = self.ram.orderly_nv.iter().all(|(handle, index)| {
+            let old = old.ram.orderly_nv.get(handle);
+            old.is_none_or(|old| Arc::ptr_eq(index, old))
+        });
+        let same_pcrs =
+            Arc::ptr_eq(&self.ram.pcrs, &old.ram.pcrs) || self.ram.pcrs.resume_like(&old.ram.pcrs);
+        let same = Arc::ptr_eq(&self.clear, &old.clear) && Arc::ptr_eq(&self.reset, &old.reset);
+        !(same && same_pcrs && same_nv)
     }
 
     /// To change the PCRs.
