@@ -165,9 +165,7 @@ impl Tpm {
     /// always a whole response of 10 to 4096 bytes.
     pub fn execute(&mut self, locality: u8, command: &[u8], response: &mut Vec<u8>) {
         response.clear();
-        let now_ms = self.environment.now_ms();
-        clock::advance(&mut self.state, now_ms.saturating_sub(self.now_ms));
-        self.now_ms = now_ms;
+        self.tick();
         if let Err(rc) = self.settle_before(command) {
             return dispatch::error(rc, response);
         }
@@ -187,6 +185,18 @@ impl Tpm {
         };
         if let Err(rc) = result {
             dispatch::error(rc, response);
+        }
+    }
+
+    /// Lets the time pass that has passed. A clock that needs to be written and cannot be stands
+    /// still, and the command goes on.
+    fn tick(&mut self) {
+        let now_ms = self.environment.now_ms();
+        let elapsed_ms = now_ms.saturating_sub(self.now_ms);
+        self.now_ms = now_ms;
+        let (before, safe) = (self.state.orderly.clock, self.state.orderly.clock_safe);
+        if clock::advance(&mut self.state, elapsed_ms) && self.commit(self.state.clone()).is_err() {
+            clock::hold(&mut self.state, before, safe);
         }
     }
 
@@ -222,7 +232,7 @@ impl Tpm {
             && Shutdown::is_orderly(self.state.boots.left)
             && next.boots.left == self.state.boots.left
             && !next.ram.keeps_shutdown
-            && next.outdates_shutdown(&self.state)
+            && (next.ram.outdates_shutdown || next.outdates_shutdown(&self.state))
         {
             next.boots_mut().left = Shutdown::NONE;
         }
@@ -236,6 +246,7 @@ impl Tpm {
         next.ram.write_orderly = false;
         next.ram.write_saved = false;
         next.ram.keeps_shutdown = false;
+        next.ram.outdates_shutdown = false;
         next.ram.reserved = 0;
         self.state = next;
         Ok(())
