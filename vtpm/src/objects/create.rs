@@ -6,9 +6,9 @@
 use alloc::vec::Vec;
 
 use crate::{
-    constants::{alg, oa},
+    constants::{alg, oa, rh},
     context::{Context, Random},
-    crypto::{self, Bytes, CryptoError, HashAlg, KdfRng, Rng},
+    crypto::{self, Bytes, Crypto, CryptoError, HashAlg, KdfRng, Rng},
     objects,
     rc::{Rc, Result, ensure},
     state::object::Object,
@@ -39,8 +39,20 @@ fn bytes(rng: &mut dyn Rng, size: usize) -> Result<Bytes> {
 /// # Errors
 /// `TPM_RC_KEY_SIZE`, `TPM_RC_SIZE` for given data that does not fit the template,
 /// `TPM_RC_RANGE` for a public exponent that is not supported.
-pub fn fill(
-    context: &dyn crypto::Crypto,
+fn fill(
+    crypto: &dyn Crypto,
+    public: &mut Public,
+    given: &SensitiveCreate,
+    rng: &mut dyn Rng,
+) -> Result<Sensitive> {
+    let mut sensitive = fill_secret(crypto, public, given, rng)?;
+    fill_seed(public, &mut sensitive, rng)?;
+    Ok(sensitive)
+}
+
+/// The first half of [`fill`]: the secret.
+fn fill_secret(
+    crypto: &dyn Crypto,
     public: &mut Public,
     given: &SensitiveCreate,
     rng: &mut dyn Rng,
@@ -53,17 +65,16 @@ pub fn fill(
         secret: Bytes::default(),
     };
     let exponent = public.exponent();
-    let parent = public.has(oa::RESTRICTED | oa::DECRYPT);
     // Data for a primary object that makes its own secret goes into its derivation only.
     let generate = given.data.is_empty() || public.has(oa::SENSITIVE_DATA_ORIGIN);
     match &mut public.parameters {
         Parameters::Rsa { bits, .. } => {
-            let (modulus, prime) = context.rsa_generate(*bits, exponent, rng).map_err(failed)?;
+            let (modulus, prime) = crypto.rsa_generate(*bits, exponent, rng).map_err(failed)?;
             public.unique = Unique::Bytes(modulus);
             sensitive.secret = prime;
         }
         Parameters::Ecc { curve, .. } => {
-            let (d, point) = context.ecc_generate(*curve, rng).map_err(failed)?;
+            let (d, point) = crypto.ecc_generate(*curve, rng).map_err(failed)?;
             public.unique = Unique::Point(point);
             sensitive.secret = d;
         }
@@ -87,13 +98,20 @@ pub fn fill(
             };
         }
     }
-    if matches!(sensitive.kind, alg::KEYEDHASH | alg::SYMCIPHER) {
-        sensitive.seed = bytes(rng, hash.size())?;
-        public.unique = Unique::Bytes(objects::check::unique_digest(public, &sensitive));
-    } else if parent {
-        sensitive.seed = bytes(rng, hash.size())?;
-    }
     Ok(sensitive)
+}
+
+/// The second half of [`fill`]: the seed, from which a parent protects its children and which
+/// blinds the digest of what has no public key.
+fn fill_seed(public: &mut Public, sensitive: &mut Sensitive, rng: &mut dyn Rng) -> Result<()> {
+    let size = public.name_alg.ok_or(Rc::HASH)?.size();
+    if matches!(sensitive.kind, alg::KEYEDHASH | alg::SYMCIPHER) {
+        sensitive.seed = bytes(rng, size)?;
+        public.unique = Unique::Bytes(objects::check::unique_digest(public, sensitive));
+    } else if public.has(oa::RESTRICTED | oa::DECRYPT) {
+        sensitive.seed = bytes(rng, size)?;
+    }
+    Ok(())
 }
 
 /// Makes a primary object of `hierarchy`.
@@ -109,7 +127,19 @@ pub fn primary(
     let template = crypto::hash(HashAlg::Sha512, &[&public.to_bytes(), &given.data]);
     let seed = context.state.seed(hierarchy);
     let mut rng = KdfRng::new(HashAlg::Sha512, seed, "Primary Object Creation", &template);
-    let sensitive = fill(context.crypto, &mut public, &given, &mut rng)?;
+    let mut sensitive = fill_secret(context.crypto, &mut public, &given, &mut rng)?;
+    if hierarchy == rh::ENDORSEMENT {
+        // The endorsement seed outlives its owner. The children of a former one must not load
+        // again, so what protects them also hangs on secrets that a clear replaces.
+        let proofs = [
+            &context.state.seeds.storage_proof[..],
+            &context.state.seeds.endorsement_proof,
+        ];
+        let proofs = Bytes::new(proofs.concat());
+        let own = bytes(&mut rng, HashAlg::Sha512.size())?;
+        rng = KdfRng::new(HashAlg::Sha512, &own, "Primary Object Seed", &proofs);
+    }
+    fill_seed(&mut public, &mut sensitive, &mut rng)?;
     let mut object = objects::assemble(public, Some(sensitive), None, hierarchy);
     object.primary = true;
     Ok(object)
