@@ -32,6 +32,9 @@ pub struct SessionUse {
     pub hmac: Bytes,
     /// The entity it authorizes.
     pub entity: Option<u32>,
+    /// The entity's authorization value is part of the HMAC key, in the command and hence in the
+    /// answer, even when the command ends what bound the session to the entity.
+    includes_value: bool,
     /// Authorization value of an entity that is gone when the command is over.
     kept: Option<Bytes>,
 }
@@ -137,6 +140,7 @@ impl Authorization {
             nonce,
             hmac,
             entity: None,
+            includes_value: false,
             kept: None,
         };
         if handle == rh::PW {
@@ -237,9 +241,6 @@ impl Authorization {
         if uses_auth && !state.is_da_exempt(entity) {
             self.check_protection(state, entity == rh::LOCKOUT)?;
         }
-        let Some(used) = self.sessions.get(index) else {
-            return Err(Rc::FAILURE);
-        };
         match policy {
             None => {
                 ensure(!state.role_needs_policy(entity, role), Rc::AUTH_TYPE)?;
@@ -254,10 +255,16 @@ impl Authorization {
             }
         }
         let auth = state.auth_value(entity);
+        let include = session.is_some()
+            && policy.map_or(uses_auth, |policy| {
+                policy.policy.auth_value && !policy.policy.password
+            });
+        if let Some(used) = self.sessions.get_mut(index) {
+            used.includes_value = include;
+        }
         let outcome = match session {
             Some(session) if !policy.is_some_and(|policy| policy.policy.password) => {
                 let mut key = session.key.clone();
-                let include = policy.map_or(uses_auth, |policy| policy.policy.auth_value);
                 if include {
                     key.raw(&auth);
                 }
@@ -272,7 +279,8 @@ impl Authorization {
                 )
             }
             _ => {
-                if ct_eq(without_trailing_zeros(&used.hmac), &auth) {
+                let given = self.sessions.get(index).map_or(&[][..], |used| &used.hmac);
+                if ct_eq(without_trailing_zeros(given), &auth) {
                     Ok(())
                 } else {
                     self.failed(state, session, Some(entity))
@@ -713,20 +721,12 @@ fn response_hmac(
     attributes: u8,
     reply: &[u8],
 ) -> Vec<u8> {
-    let state: &State = context.state;
     let mut key = session.key.clone();
     if session.is_policy() && session.policy.password {
         return Vec::new();
     }
-    if let Some(entity) = used.entity {
-        let include = if session.is_policy() {
-            session.policy.auth_value
-        } else {
-            !is_bound_to(state, session, entity)
-        };
-        if include {
-            key.raw(&used.value(state));
-        }
+    if used.includes_value {
+        key.raw(&used.value(context.state));
     }
     if key.is_empty() && used.hmac.is_empty() {
         return Vec::new();
