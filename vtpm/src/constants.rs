@@ -45,6 +45,8 @@ pub mod rh {
     pub const ENDORSEMENT: u32 = 0x4000_000B;
     pub const PLATFORM: u32 = 0x4000_000C;
     pub const PLATFORM_NV: u32 = 0x4000_000D;
+    /// Authorization values of the vendor (`TPM_RH_AUTH_00` to `FF`): there are none.
+    pub const VENDOR_AUTH: core::ops::RangeInclusive<u32> = 0x4000_0010..=0x4000_010F;
     pub const NV_FIRST: u32 = 0x0100_0000;
     pub const HMAC_SESSION_FIRST: u32 = 0x0200_0000;
     pub const POLICY_SESSION_FIRST: u32 = 0x0300_0000;

@@ -7,7 +7,7 @@ use crate::{
     constants::{alg, ht, oa, rh},
     crypto::{self, Bytes, Crypto, CryptoError, HashAlg},
     environment::Environment,
-    rc::{Rc, Result},
+    rc::{Numbered, Rc, Result},
     state::{
         State,
         object::{Object, Slot},
@@ -87,6 +87,15 @@ impl Context<'_> {
         } else {
             self.object(n).map(Some)
         }
+    }
+
+    /// The key that signs, the object with the n-th handle; none for `TPM_RH_NULL`.
+    ///
+    /// # Errors
+    /// `TPM_RC_KEY` about a sequence.
+    pub fn signer(&self, n: usize) -> Result<Option<Arc<Object>>> {
+        let key = self.object_or_null(n).map_err(|_| Rc::KEY);
+        key.h(n as u32 + 1)
     }
 
     /// The policy session with the n-th handle, to be changed.

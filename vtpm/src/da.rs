@@ -1,4 +1,4 @@
-//! Dictionary attack protection (Part 1, 17.8).
+//! Dictionary attack protection (Part 1, 19.8).
 //!
 //! Always true: a failure is counted in the record before it is answered, and the first use of
 //! a protected entity after startup is recorded before the entity is used (`TPM_RC_RETRY`), so

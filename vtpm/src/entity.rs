@@ -34,6 +34,7 @@ pub fn check_kind(kind: Kind, handle: u32) -> Result<()> {
                 || pcr
                 || nv
                 || handle == rh::LOCKOUT
+                || rh::VENDOR_AUTH.contains(&handle)
                 || (kind == Kind::EntityOrNull && handle == rh::NULL)
         }
         Kind::Context => {
@@ -65,6 +66,7 @@ impl State {
     /// the handle.
     pub fn check_present(&self, handle: u32) -> Result<()> {
         match ht::of(handle) {
+            ht::PERMANENT if rh::VENDOR_AUTH.contains(&handle) => Err(Rc::VALUE),
             ht::PERMANENT => ensure(self.is_enabled(handle), Rc::HIERARCHY),
             ht::TRANSIENT => {
                 let slot = self.slot(handle).ok_or(Rc::REFERENCE_H0)?;

@@ -12,7 +12,7 @@ use crate::{
     state::object::Object,
     wire::{
         Reader,
-        algorithms::{self, Scheme},
+        algorithms::{self, Scheme, SymDef},
         public::Parameters,
         signature::Signature,
     },
@@ -256,12 +256,22 @@ pub fn mac_scheme(reader: &mut Reader<'_>) -> Result<Option<HashAlg>> {
 /// Secret of a key that must be an HMAC key, and the hash to use.
 ///
 /// # Errors
-/// `TPM_RC_TYPE`, `TPM_RC_KEY`, `TPM_RC_ATTRIBUTES` about the handle; `TPM_RC_VALUE` about parameter `blame`.
+/// `TPM_RC_TYPE`, `TPM_RC_KEY`, `TPM_RC_ATTRIBUTES` about the handle; `TPM_RC_VALUE` and
+/// `TPM_RC_SCHEME` about parameter `blame`.
 pub fn hmac_key(key: &Object, requested: Option<HashAlg>, blame: u32) -> Result<HashAlg> {
     let scheme = match key.public.parameters {
         Parameters::KeyedHash(scheme) => scheme,
-        // A block cipher MAC would need a scheme that is not implemented.
-        Parameters::Symmetric(_) => return Err(Rc::VALUE.parameter(blame)),
+        // A block cipher has no MAC scheme here: nothing fits its mode, nor stands in for it.
+        Parameters::Symmetric(sym) => {
+            let free = matches!(
+                sym,
+                SymDef::Aes {
+                    mode: alg::NULL,
+                    ..
+                }
+            ) && requested.is_some();
+            return Err(if free { Rc::SCHEME } else { Rc::VALUE }.parameter(blame));
+        }
         _ => return Err(Rc::TYPE.handle(1)),
     };
     let hash = match (scheme.hash(), requested) {

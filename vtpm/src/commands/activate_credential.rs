@@ -8,12 +8,13 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     let blob = params.sized(limit::DIGEST * 2 + 4)?;
     let sent = params.sized(secret::MAX)?;
     params.end()?;
-    let object = context.object(0)?;
-    let key = context.object(1)?;
+    // A sequence has an empty name, which no credential is made for.
+    let name = context.state.name(context.handle(0));
+    let key = context.object(1).map_err(|_| Rc::TYPE).h(2)?;
     let storage = key.is_asymmetric() && key.public.has(oa::DECRYPT | oa::RESTRICTED);
     ensure(storage, Rc::TYPE).h(2)?;
     let seed = secret::decrypt(context, &key, "IDENTITY", &sent).map_err(|rc| rc.parameter(2))?;
-    let plain = Protection::by(&key, &seed, &object.name)?
+    let plain = Protection::by(&key, &seed, &name)?
         .unwrap(context.crypto, &blob)
         .p(1)?;
     let mut reader = Reader::new(&plain);

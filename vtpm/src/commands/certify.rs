@@ -9,7 +9,7 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     let requested: Scheme = params.read()?;
     params.end()?;
     let object = context.object(0).map_err(|_| Rc::TYPE).h(1)?;
-    let key = context.object_or_null(1)?;
+    let key = context.signer(1)?;
     let scheme = signing::prepare(key.as_deref(), requested, 2, 2)?;
     let mut info = attest::begin(context, st::ATTEST_CERTIFY, key.as_deref(), scheme, &extra);
     info.sized(&object.name);

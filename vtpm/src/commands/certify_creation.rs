@@ -10,7 +10,7 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     let requested: Scheme = params.read()?;
     let ticket = params.with(Ticket::creation)?;
     params.end()?;
-    let key = context.object_or_null(0)?;
+    let key = context.signer(0)?;
     let object = context.object(1).map_err(|_| Rc::TYPE).h(2)?;
     let scheme = signing::prepare(key.as_deref(), requested, 1, 3)?;
     let own =

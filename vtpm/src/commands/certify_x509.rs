@@ -11,7 +11,7 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     params.end()?;
     ensure(reserved.is_empty(), Rc::SIZE).p(1)?;
     let object = context.object(0).map_err(|_| Rc::TYPE).h(1)?;
-    let key = context.object_or_null(1)?.ok_or(Rc::KEY).h(2)?;
+    let key = context.signer(1)?.ok_or(Rc::KEY).h(2)?;
     let scheme = signing::prepare(Some(&key), requested, 1, 2)?;
     x509::check(&object.public, &key.public, scheme)?;
     let certificate = x509::complete(&partial, &object.public, &key.public, scheme).p(3)?;

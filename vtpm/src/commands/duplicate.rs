@@ -8,10 +8,10 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     let given = params.secret(limit::SYM_KEY)?;
     let symmetric = params.with(|reader| SymDef::for_object(reader, true))?;
     params.end()?;
-    let object = context.object(0)?;
-    let parent = context.object_or_null(1)?;
+    let object = context.object(0).map_err(|_| Rc::TYPE).h(1)?;
     ensure(!object.public.has(oa::FIXED_PARENT), Rc::ATTRIBUTES).h(1)?;
     ensure(object.public.name_alg.is_some(), Rc::TYPE).h(1)?;
+    let parent = context.object_or_null(1).map_err(|_| Rc::TYPE).h(2)?;
     if let Some(parent) = &parent {
         let storage = parent.public.has(oa::RESTRICTED | oa::DECRYPT) && parent.is_asymmetric();
         ensure(storage, Rc::TYPE).h(2)?;

@@ -55,8 +55,13 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
         ),
         5 => {
             ensure(first == 0, Rc::VALUE).p(2)?;
-            let allocation = state.pcr_allocation();
-            reply.put(&0u8).put(&capability).put(&allocation);
+            // All banks or none.
+            if count == 0 {
+                reply.put(&1u8).put(&capability).put(&0u32);
+            } else {
+                let allocation = state.pcr_allocation();
+                reply.put(&0u8).put(&capability).put(&allocation);
+            }
             return Ok(());
         }
         6 => {

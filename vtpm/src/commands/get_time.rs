@@ -8,7 +8,7 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     let extra = params.sized(limit::DIGEST + 2)?;
     let requested: Scheme = params.read()?;
     params.end()?;
-    let key = context.object_or_null(1)?;
+    let key = context.signer(1)?;
     let scheme = signing::prepare(key.as_deref(), requested, 2, 2)?;
     let mut info = attest::begin(context, st::ATTEST_TIME, key.as_deref(), scheme, &extra);
     info.put(&context.state.ram.time_ms);

@@ -14,8 +14,6 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     let hash = params.with(signing::mac_scheme)?;
     params.end()?;
     let key = context.object(0).map_err(|_| Rc::TYPE).h(1)?;
-    let cipher = key.public.kind() == alg::SYMCIPHER && hash.is_some();
-    ensure(!cipher, Rc::SCHEME).p(2)?;
     let hash = signing::hmac_key(&key, hash, 2)?;
     let state = HmacState::new(hash, &objects::sensitive(&key)?.secret);
     let auth = Bytes::new(without_trailing_zeros(&auth).to_vec());

@@ -8,7 +8,7 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     let credential = params.secret(limit::DIGEST)?;
     let name = params.sized(limit::DIGEST + 4)?;
     params.end()?;
-    let key = context.object(0)?;
+    let key = context.object(0).map_err(|_| Rc::TYPE).h(1)?;
     let storage = key.is_asymmetric() && key.public.has(oa::DECRYPT | oa::RESTRICTED);
     ensure(storage, Rc::TYPE).h(1)?;
     let hash = key.public.name_alg.ok_or(Rc::TYPE).h(1)?;

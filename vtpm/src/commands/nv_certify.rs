@@ -10,7 +10,7 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     let size: u16 = params.read()?;
     let offset: u16 = params.read()?;
     params.end()?;
-    let key = context.object_or_null(0)?;
+    let key = context.signer(0)?;
     let scheme = signing::prepare(key.as_deref(), requested, 1, 2)?;
     let index = nv::check_read(context, context.handle(1), context.handle(2))?;
     let end = u32::from(offset) + u32::from(size);

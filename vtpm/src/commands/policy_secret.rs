@@ -28,7 +28,7 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     let stored = context.policy(1)?;
     policy::extend_authorized(stored, 0x151, &name, &reference);
     policy::restrict(stored, &cp_hash, timeout);
-    if expiration < 0 && !session.trial && !is_pin(context, entity) {
+    if expiration < 0 && !session.trial && !is_pin_pass(context, entity) {
         if nonce.is_empty() {
             timeout |= policy::EXPIRES_ON_RESET;
         }
@@ -49,10 +49,10 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     Ok(())
 }
 
-/// A PIN index gives no ticket: each use must be counted.
-fn is_pin(context: &Context<'_>, entity: u32) -> bool {
+/// A PIN Pass index gives no ticket: each use must be counted.
+fn is_pin_pass(context: &Context<'_>, entity: u32) -> bool {
     context
         .state
         .nv_index(entity)
-        .is_some_and(|index| matches!(index.public.kind(), nva::NT_PIN_FAIL | nva::NT_PIN_PASS))
+        .is_some_and(|index| index.public.kind() == nva::NT_PIN_PASS)
 }

@@ -9,7 +9,7 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     let requested: Scheme = params.read()?;
     let pcrs: PcrSelections = params.read()?;
     params.end()?;
-    let key = context.object_or_null(0)?;
+    let key = context.signer(0)?;
     let scheme = signing::prepare(key.as_deref(), requested, 1, 2)?;
     // Without a scheme there is no hash for the PCR digest, not even with the null key.
     let hash = scheme.hash().ok_or(Rc::SCHEME).p(2)?;

@@ -9,8 +9,8 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     let name = params.sized(limit::DIGEST + 4)?;
     let sent = params.sized(secret::MAX)?;
     params.end()?;
-    let old = context.object_or_null(0)?;
-    let new = context.object_or_null(1)?;
+    let old = context.object_or_null(0).map_err(|_| Rc::TYPE).h(1)?;
+    let new = context.object_or_null(1).map_err(|_| Rc::TYPE).h(2)?;
     ensure(sent.is_empty() == old.is_none(), Rc::HANDLE).h(1)?;
     let mut inner = match &old {
         None => Bytes::new(duplicate),

@@ -52,13 +52,13 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
         let salt = secret::decrypt(context, key, "SECRET", &salt);
         secret_key.raw(&salt.map_err(|_| Rc::VALUE).p(2)?);
     }
-    if let SymDef::Aes { mode, .. } = symmetric {
-        ensure(mode == alg::CFB, Rc::MODE).p(4)?;
-    }
     if let Some(index) = context.state.nv_index(bind)
         && matches!(index.public.kind(), nva::NT_PIN_FAIL | nva::NT_PIN_PASS)
     {
         return Err(Rc::HANDLE.handle(2));
+    }
+    if let SymDef::Aes { mode, .. } = symmetric {
+        ensure(mode == alg::CFB, Rc::MODE).p(4)?;
     }
     let number = context.state.free_session()?;
     let own = context.random(nonce.len())?;
@@ -102,7 +102,5 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     reply.handle = Some(session.handle);
     reply.sized(&session.nonce);
     context.state.add_session(session);
-    // What a shutdown saved does not know the session, and a startup ends it anyway.
-    context.state.ram.keeps_shutdown = true;
     Ok(())
 }

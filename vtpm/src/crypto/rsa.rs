@@ -94,7 +94,7 @@ pub(super) struct Key {
 impl Key {
     /// Checks and completes a key of the TPM's form.
     pub(super) fn load(key: &RsaPrivate<'_>) -> Result<Self> {
-        let n = Modulus::load(&key.public())?;
+        let n = Modulus::load(&key.public()).map_err(|_| CryptoError::Key)?;
         let half = n.size / 2;
         if key.p.len() != half || key.p[0] & 0x80 == 0 {
             return Err(CryptoError::Key);

@@ -111,7 +111,7 @@ pub fn digests(reader: &mut Reader<'_>, min: usize) -> Result<Vec<Vec<u8>>> {
 /// `TPML_CC`: at most as many as a capability buffer holds.
 pub fn command_codes(reader: &mut Reader<'_>) -> Result<Vec<u32>> {
     let count = reader.u32()? as usize;
-    if count > 256 {
+    if count > (limit::CAP_BUFFER - 8) / 4 {
         return Err(Rc::SIZE);
     }
     (0..count).map(|_| reader.u32()).collect()
