@@ -1,5 +1,7 @@
 //! What the comparison with the reference found, each as a test of its own.
 
+use vtpm::storage::StorageError;
+
 use crate::client::*;
 
 const LOCALITY: u32 = 0x907;
@@ -74,6 +76,52 @@ fn the_clock_is_safe_again_from_its_next_update_on() {
     assert_eq!(safe(&mut client), 1);
 }
 
+/// TPMS_TIME_INFO: the clock, and whether it is safe.
+fn clock(client: &mut Client) -> (u64, bool) {
+    let (rc, info) = client.plain(0x181, &[]);
+    assert_eq!(rc, 0);
+    (
+        u64::from_be_bytes(info[8..16].try_into().unwrap()),
+        info[24] == 1,
+    )
+}
+
+#[test]
+fn a_safe_clock_has_never_shown_more() {
+    let mut client = started();
+    let mut shown = 0;
+    for step in [1, 4095, 5000, 1_000_000, 4096, 77] {
+        *client.now.lock().unwrap() += step;
+        shown = shown.max(clock(&mut client).0);
+        client.cut_power();
+        for _ in 0..9 {
+            *client.now.lock().unwrap() += 1000;
+            let (now, safe) = clock(&mut client);
+            assert!(!safe || now >= shown, "safe at {now} after {shown}");
+            assert!(now + 4096 > shown, "{now} after {shown}");
+            shown = shown.max(now);
+        }
+        assert!(clock(&mut client).1);
+    }
+}
+
+#[test]
+fn the_clock_stands_still_while_it_cannot_be_written() {
+    let mut client = started();
+    *client.now.lock().unwrap() += 3000;
+    let (before, _) = clock(&mut client);
+    client.store.lock().fail_after(0, StorageError::Unavailable);
+    for _ in 0..3 {
+        *client.now.lock().unwrap() += 3000;
+        // The command itself needs no storage.
+        let (now, _) = clock(&mut client);
+        assert!((before..4096).contains(&now), "{now}");
+    }
+    client.store.lock().heal();
+    *client.now.lock().unwrap() += 10;
+    assert!(clock(&mut client).0 >= 4096);
+}
+
 #[test]
 fn a_clear_brings_the_first_dictionary_attack_settings_back() {
     let mut client = started();
@@ -85,4 +133,70 @@ fn a_clear_brings_the_first_dictionary_attack_settings_back() {
         [0x20F, 0x210, 0x211].map(|property| client.property(property)),
         [3, 1000, 1000]
     );
+}
+
+#[test]
+fn a_certified_time_does_not_come_again_after_a_shutdown() {
+    let mut client = started();
+    // An ECC P-256 key that signs with ECDSA.
+    let public = [
+        0, 0x23, 0, 0x0B, 0, 4, 4, 0x72, 0, 0, 0, 0x10, 0, 0x18, 0, 0x0B, 0, 3, 0, 0x10, 0, 0, 0, 0,
+    ];
+    let parameters = [&[0, 4, 0, 0, 0, 0, 0, 24][..], &public, &[0; 6]].concat();
+    for (command, safe) in [(0x181, true), (0x14C, false)] {
+        let (rc, answer) = client.authorized(0x131, &[OWNER], &[b""], &parameters);
+        assert_eq!(rc, 0);
+        let key = u32::from_be_bytes(answer[..4].try_into().unwrap());
+        assert_eq!(client.shutdown(false), 0);
+        let rc = match command {
+            0x181 => client.plain(command, &[]).0,
+            _ => {
+                client
+                    .authorized(command, &[0x4000_000B, key], &[b"", b""], &[0, 0, 0, 0x10])
+                    .0
+            }
+        };
+        assert_eq!(rc, 0);
+        client.cut_power();
+        assert_eq!(clock(&mut client).1, safe, "after {command:#x}");
+    }
+}
+
+#[test]
+fn children_of_an_endorsement_key_do_not_outlive_a_clear() {
+    const ENDORSEMENT: u32 = 0x4000_000B;
+    let mut client = started();
+    // An ECC P-256 storage key, and a sealed byte below it.
+    let parent = [
+        0, 4, 0, 0, 0, 0, 0, 26, 0, 0x23, 0, 0x0B, 0, 3, 4, 0x72, 0, 0, 0, 6, 0, 128, 0, 0x43, 0,
+        0x10, 0, 3, 0, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    ];
+    let child = [
+        0, 5, 0, 0, 0, 1, b'x', 0, 14, 0, 8, 0, 0x0B, 0, 0, 0, 0x52, 0, 0, 0, 0x10, 0, 0, 0, 0, 0,
+        0, 0, 0,
+    ];
+    for (hierarchy, survives) in [(OWNER, false), (ENDORSEMENT, false), (PLATFORM, true)] {
+        let make = |client: &mut Client| {
+            let (rc, answer) = client.authorized(0x131, &[hierarchy], &[b""], &parent);
+            assert_eq!(rc, 0);
+            u32::from_be_bytes(answer[..4].try_into().unwrap())
+        };
+        let key = make(&mut client);
+        let (rc, answer) = client.authorized(0x153, &[key], &[b""], &child);
+        assert_eq!(rc, 0);
+        let answer = &answer[4..];
+        let sized = |at: usize| 2 + usize::from(u16::from_be_bytes([answer[at], answer[at + 1]]));
+        let private = sized(0);
+        let blobs = answer[..private + sized(private)].to_vec();
+        assert_eq!(client.authorized(0x157, &[key], &[b""], &blobs).0, 0);
+        client.cut_power();
+        let key = make(&mut client);
+        assert_eq!(client.authorized(0x157, &[key], &[b""], &blobs).0, 0);
+        assert_eq!(client.authorized(0x126, &[PLATFORM], &[b""], &[]).0, 0);
+        client.cut_power();
+        let key = make(&mut client);
+        let rc = client.authorized(0x157, &[key], &[b""], &blobs).0;
+        assert_eq!(rc, if survives { 0 } else { 0x1DF }, "{hierarchy:#x}");
+        client.cut_power();
+    }
 }
