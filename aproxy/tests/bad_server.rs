@@ -2,13 +2,13 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use common::{Key, Proxy};
+use common::{Key, Proxy, read_request};
 use libaproxy::v0_1::{AttestationResponse, Tee};
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ fn canned(answers: Vec<Vec<u8>>) -> (String, std::thread::JoinHandle<Vec<String>
         let mut requests = Vec::new();
         for answer in answers {
             let (mut stream, _) = listener.accept().unwrap();
-            requests.push(read_request(&stream));
+            requests.push(request_text(&stream));
             let _ = stream.write_all(&answer);
         }
         requests
@@ -31,23 +31,9 @@ fn canned(answers: Vec<Vec<u8>>) -> (String, std::thread::JoinHandle<Vec<String>
     (url, thread)
 }
 
-fn read_request(stream: &TcpStream) -> String {
-    let mut reader = BufReader::new(stream);
-    let (mut text, mut length) = (String::new(), 0);
-    loop {
-        let start = text.len();
-        reader.read_line(&mut text).unwrap();
-        let line = text[start..].to_ascii_lowercase();
-        if let Some(n) = line.strip_prefix("content-length:") {
-            length = n.trim().parse().unwrap();
-        }
-        if line.trim().is_empty() {
-            break;
-        }
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).unwrap();
-    text + &String::from_utf8(body).unwrap()
+fn request_text(stream: &TcpStream) -> String {
+    let (head, body) = read_request(stream);
+    head + &String::from_utf8(body).unwrap()
 }
 
 fn http(status: &str, body: &str) -> Vec<u8> {

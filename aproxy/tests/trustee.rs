@@ -4,15 +4,15 @@
 mod common;
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::Write;
+use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
 use aproxy::backend::kbs::Flavour;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use common::Proxy;
 use common::client::{anybody, attest};
+use common::{Proxy, read_request};
 use kbs_test::jws::{TYPE_SECRET, sign};
 use kbs_test::static_key::StaticKey;
 use kbs_test::tee_key::TeeKey;
@@ -206,25 +206,6 @@ impl Server {
     fn proxy(&self, resource: &str) -> Proxy {
         Proxy::for_resource(&self.url, Flavour::Kbs, resource)
     }
-}
-
-fn read_request(stream: &TcpStream) -> (String, Vec<u8>) {
-    let mut reader = BufReader::new(stream);
-    let (mut head, mut length) = (String::new(), 0);
-    loop {
-        let start = head.len();
-        reader.read_line(&mut head).unwrap();
-        let line = head[start..].to_ascii_lowercase();
-        if let Some(n) = line.strip_prefix("content-length:") {
-            length = n.trim().parse().unwrap();
-        }
-        if line.trim().is_empty() {
-            break;
-        }
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).unwrap();
-    (head, body)
 }
 
 fn sample() -> SampleEvidence {

@@ -32,6 +32,20 @@ fn assert_refused(tpm: &TpmServer, line: &str, why: &str) {
     assert!(error.contains(why), "{why:?} is not why: {error}");
 }
 
+/// An endorsement key of this algorithm at 0x81010001 with `ek.pub`, and below it a persistent
+/// attestation key at 0x81010002 with `ak.pub` and `ak.name`.
+fn make_attestation_key(tpm: &TpmServer, algorithm: &str) -> Result<()> {
+    tpm.shell(&format!(
+        "tpm2_createek -Q -c 0x81010001 -G {algorithm} -u ek.pub
+         tpm2_flushcontext -t
+         tpm2_createak -Q -C 0x81010001 -c ak.ctx -G ecc -g sha256 -s ecdsa -u ak.pub -n ak.name
+         tpm2_flushcontext -t
+         tpm2_flushcontext -l
+         tpm2_evictcontrol -Q -C o -c ak.ctx 0x81010002",
+    ))?;
+    Ok(())
+}
+
 #[test]
 fn a_disk_that_systemd_cryptenroll_enrolled_unlocks_in_the_next_boot() -> Result<()> {
     boots(&[
@@ -141,18 +155,7 @@ fn keys_of_the_openssl_provider_sign_in_the_next_boot() -> Result<()> {
 #[test]
 fn a_quote_by_a_key_of_an_earlier_boot_verifies_with_its_nonce_and_pcrs_only() -> Result<()> {
     boots(&[
-        |_, tpm| {
-            tpm.shell(
-                "tpm2_createek -Q -c 0x81010001 -G ecc -u ek.pub
-                 tpm2_flushcontext -t
-                 tpm2_createak -Q -C 0x81010001 -c ak.ctx -G ecc -g sha256 -s ecdsa \
-                     -u ak.pub -n ak.name
-                 tpm2_flushcontext -t
-                 tpm2_flushcontext -l
-                 tpm2_evictcontrol -Q -C o -c ak.ctx 0x81010002",
-            )?;
-            Ok(())
-        },
+        |_, tpm| make_attestation_key(tpm, "ecc"),
         |_, tpm| {
             tpm.shell(
                 "tpm2_quote -Q -c 0x81010002 -l sha256:0,7,16 -q abcd \
@@ -178,15 +181,7 @@ fn a_quote_by_a_key_of_an_earlier_boot_verifies_with_its_nonce_and_pcrs_only() -
 fn a_credential_for_the_key_in_the_manifest_is_activated_by_this_tpm() -> Result<()> {
     boots(&[
         |serving, tpm| {
-            tpm.shell(
-                "tpm2_createek -Q -c 0x81010001 -G rsa -u ek.pub
-                 tpm2_flushcontext -t
-                 tpm2_createak -Q -C 0x81010001 -c ak.ctx -G ecc -g sha256 -s ecdsa \
-                     -u ak.pub -n ak.name
-                 tpm2_flushcontext -t
-                 tpm2_flushcontext -l
-                 tpm2_evictcontrol -Q -C o -c ak.ctx 0x81010002",
-            )?;
+            make_attestation_key(tpm, "rsa")?;
             // The key that a client derives from the template is the one that the SVSM
             // vouches for.
             assert_eq!(fs::read(serving.path("ek.pub"))?, endorsement_key(serving)?);
