@@ -18,6 +18,7 @@ extern crate alloc;
 #[cfg(feature = "server")]
 extern crate std;
 
+mod approval;
 pub mod archive;
 mod attest;
 mod auth;
