@@ -264,10 +264,7 @@ impl Authorization {
         }
         let outcome = match session {
             Some(session) if !policy.is_some_and(|policy| policy.policy.password) => {
-                let mut key = session.key.clone();
-                if include {
-                    key.raw(&auth);
-                }
+                let key = crypto::concat(&[&session.key, if include { &auth } else { &[] }]);
                 self.check_hmac(
                     index,
                     context,
@@ -542,7 +539,8 @@ impl Authorization {
         if let Some(hash) = hash.filter(|hash| *hash == context.state.settings.audit_alg) {
             let state = &mut *context.state;
             if state.reset.audit_digest.is_empty() {
-                state.settings_mut().audit_counter += 1;
+                let settings = state.settings_mut();
+                settings.audit_counter = settings.audit_counter.wrapping_add(1);
             }
             let mut old = state.reset.audit_digest.clone();
             if old.len() != hash.size() {
@@ -654,9 +652,7 @@ fn is_bound_to(state: &State, session: &Session, entity: u32) -> bool {
 }
 
 fn encryption_key(state: &State, used: &SessionUse, session: &Session) -> Bytes {
-    let mut key = session.key.clone();
-    key.raw(&used.value(state));
-    key
+    crypto::concat(&[&session.key, &used.value(state)])
 }
 
 /// The contents of the `TPM2B` at the start of `bytes`.
@@ -691,7 +687,7 @@ fn crypt(
             let (key, iv) = derived
                 .split_at_checked(usize::from(bits / 8))
                 .ok_or(Rc::FAILURE)?;
-            let mut iv = iv.to_vec();
+            let mut iv = Bytes::new(iv.to_vec());
             context
                 .crypto
                 .aes(key, crypto::CipherMode::Cfb, encrypt, &mut iv, data)
@@ -721,13 +717,15 @@ fn response_hmac(
     attributes: u8,
     reply: &[u8],
 ) -> Vec<u8> {
-    let mut key = session.key.clone();
     if session.is_policy() && session.policy.password {
         return Vec::new();
     }
-    if used.includes_value {
-        key.raw(&used.value(context.state));
-    }
+    let value = if used.includes_value {
+        used.value(context.state)
+    } else {
+        Bytes::default()
+    };
+    let key = crypto::concat(&[&session.key, &value]);
     if key.is_empty() && used.hmac.is_empty() {
         return Vec::new();
     }

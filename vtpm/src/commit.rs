@@ -43,7 +43,7 @@ pub fn begin(context: &mut Context<'_>, curve: Curve, name: &[u8]) -> Result<(By
     if let Some(byte) = reset.commit_open.get_mut((slot / 8) as usize) {
         *byte |= 1 << (slot % 8);
     }
-    reset.commit_counter += 1;
+    reset.commit_counter = reset.commit_counter.wrapping_add(1);
     Ok((secret, counter as u16))
 }
 
@@ -93,6 +93,18 @@ pub fn sign(
         .crypto
         .ecc_scalar_multiply_add(curve, &t, d, &secret)
         .map_err(crypto_rc)?;
+    // The commitment k·G is public, so a wrong s would tell about d: s·G = t·Q + k·G or nothing.
+    let public = key.public.unique.point()?;
+    let t = context
+        .crypto
+        .ecc_scalar_multiply_add(curve, &t, &[1], &[])
+        .map_err(crypto_rc)?;
+    let whole = context.crypto.ecc_public(curve, &s).and_then(|left| {
+        let generator = context.crypto.ecc_public(curve, &[1])?;
+        let right = (context.crypto).ecc_multiply_add(curve, &t, public, &secret, &generator)?;
+        Ok(left == right)
+    });
+    ensure(whole == Ok(true), Rc::FAILURE)?;
     Ok(EccSignature {
         r: nonce.to_vec(),
         s: s.to_vec(),

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::{
+    constants::limit,
     crypto::Bytes,
     rc::{Numbered, Rc, Result},
     wire::{Marshal, Put, Reader, Unmarshal},
@@ -64,12 +65,21 @@ impl<'a> Params<'a> {
 }
 
 /// What a command answers.
-#[derive(Default)]
 pub struct Reply {
     /// Handle, of the commands that answer with one.
     pub handle: Option<u32>,
     /// Parameters; wiped after use as some are secret.
     pub params: Bytes,
+}
+
+impl Default for Reply {
+    /// With room for every answer: parameters that move leave copies behind.
+    fn default() -> Self {
+        Self {
+            handle: None,
+            params: Bytes::new(Vec::with_capacity(limit::RESPONSE)),
+        }
+    }
 }
 
 impl Reply {

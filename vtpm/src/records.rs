@@ -54,16 +54,18 @@ fn checksum(id: RecordId, bytes: &[u8]) -> Vec<u8> {
     digest
 }
 
+/// Room for any record, so that it does not move while it grows and leave a copy behind.
+const LONGEST: usize = 8192;
+
 /// A record with its head and checksum.
 #[must_use]
 pub fn seal(id: RecordId, value: &impl Encode) -> RecordBytes {
-    let mut bytes = Bytes::new(Vec::with_capacity(1024));
+    let mut bytes = Bytes::new(Vec::with_capacity(LONGEST));
     bytes.raw(MAGIC);
     bytes.put(&VERSION);
     value.encode(&mut bytes);
     let sum = checksum(id, &bytes);
-    bytes.raw(&sum);
-    bytes
+    crypto::concat(&[&bytes, &sum])
 }
 
 /// The contents of a record.

@@ -30,7 +30,7 @@ fn crypt(
     let (number, handle) = (saved.sequence.to_be_bytes(), saved.handle.to_be_bytes());
     let key = crypto::kdfa(CONTEXT_HASH, proof, "CONTEXT", &number, &handle, 256 + 128);
     let (key, iv) = key.split_at_checked(KEY).ok_or(Rc::FAILURE)?;
-    let mut iv = iv.to_vec();
+    let mut iv = Bytes::new(iv.to_vec());
     context
         .crypto
         .aes(key, CipherMode::Cfb, encrypt, &mut iv, data)

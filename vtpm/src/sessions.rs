@@ -53,7 +53,8 @@ impl State {
             .filter_map(|number| self.saved(number));
         let oldest = saved.min();
         let gap = oldest.map_or(0, |oldest| {
-            (self.reset.session_counter + FIRST).saturating_sub(oldest)
+            let next = self.reset.session_counter.saturating_add(FIRST);
+            next.saturating_sub(oldest)
         });
         ensure(gap < limit::CONTEXT_GAP, Rc::CONTEXT_GAP)
     }
@@ -104,11 +105,11 @@ impl State {
         self.check_gap()?;
         let session = self.session(handle).cloned().ok_or(Rc::REFERENCE_H0)?;
         let reset = self.reset_mut();
-        let sequence = reset.session_counter + FIRST;
-        reset.session_counter = reset
+        let sequence = reset
             .session_counter
-            .checked_add(1)
+            .checked_add(FIRST)
             .ok_or(Rc::TOO_MANY_CONTEXTS)?;
+        reset.session_counter += 1;
         let number = session.number();
         self.set_saved(number, sequence);
         self.ram.sessions.remove(&number);

@@ -49,6 +49,7 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, _reply: &mut Repl
     orderly.heal_ms = 0;
     orderly.lockout_ms = 0;
     state.ram.write_orderly = true;
-    state.reset_mut().pcr_counter += 1;
+    let reset = state.reset_mut();
+    reset.pcr_counter = reset.pcr_counter.wrapping_add(1);
     Ok(())
 }

@@ -7,7 +7,7 @@ use crate::objects::{protect, secret};
 pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply) -> Result<()> {
     let inner = params.secret(limit::SYM_KEY)?;
     let public: Public = params.inside()?;
-    let duplicate = params.sized(limit::PRIVATE)?;
+    let duplicate = params.secret(limit::PRIVATE)?;
     let sent = params.sized(secret::MAX)?;
     let symmetric = params.with(|reader| SymDef::for_object(reader, true))?;
     params.end()?;

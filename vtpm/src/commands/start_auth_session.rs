@@ -25,7 +25,6 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     ensure((16..=hash.size()).contains(&nonce.len()), Rc::SIZE).p(1)?;
     let key = context.object_or_null(0).map_err(|_| Rc::KEY).h(1)?;
     let bind = context.handle(1);
-    let mut secret_key = Bytes::default();
     match &key {
         None => ensure(salt.is_empty(), Rc::VALUE).p(2)?,
         Some(key) => {
@@ -47,11 +46,14 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     } else {
         context.state.auth_value(bind)
     };
-    secret_key.raw(&auth_value);
-    if let Some(key) = &key {
-        let salt = secret::decrypt(context, key, "SECRET", &salt);
-        secret_key.raw(&salt.map_err(|_| Rc::VALUE).p(2)?);
-    }
+    let salt = match &key {
+        Some(key) => {
+            let salt = secret::decrypt(context, key, "SECRET", &salt);
+            salt.map_err(|_| Rc::VALUE).p(2)?
+        }
+        None => Bytes::default(),
+    };
+    let secret_key = crypto::concat(&[&auth_value, &salt]);
     if let Some(index) = context.state.nv_index(bind)
         && matches!(index.public.kind(), nva::NT_PIN_FAIL | nva::NT_PIN_PASS)
     {

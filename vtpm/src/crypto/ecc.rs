@@ -88,9 +88,9 @@ pub(super) fn private<C: Supported>(number: &[u8]) -> Result<Zeroizing<NonZeroSc
 
 /// A number of any size modulo the order.
 pub(super) fn reduce<C: Supported>(number: &[u8]) -> Result<Zeroizing<Scalar<C>>> {
-    let zeros = number.iter().take_while(|&&byte| byte == 0).count();
-    let number = &number[zeros..];
-    if number.len() > LONGEST {
+    // Leading zeros of a secret are not to be seen in the time it takes.
+    let (zeros, number) = number.split_at(number.len().saturating_sub(LONGEST));
+    if zeros.iter().any(|&byte| byte != 0) {
         return Err(CryptoError::Value);
     }
     let step = Scalar::<C>::from(256);

@@ -11,7 +11,7 @@
 //!   same key: primary keys are made again from their seed.
 
 use alloc::vec::Vec;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 mod bn_p256;
 mod ecc;
@@ -32,6 +32,12 @@ pub use random::{KdfRng, Rng};
 
 /// Secret bytes, zeroized when dropped.
 pub type Bytes = Zeroizing<Vec<u8>>;
+
+/// The parts, one after the other, in a buffer that never moved.
+#[must_use]
+pub fn concat(parts: &[&[u8]]) -> Bytes {
+    Bytes::new(parts.concat())
+}
 
 /// Why a cryptographic operation was not done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -112,12 +118,21 @@ impl Curve {
 }
 
 /// A point in affine coordinates. Where it is a result, both have [`Curve::size`] bytes.
+///
+/// Wiped after use, since some points are shared secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Point {
     /// x coordinate
     pub x: Vec<u8>,
     /// y coordinate
     pub y: Vec<u8>,
+}
+
+impl Drop for Point {
+    fn drop(&mut self) {
+        self.x.zeroize();
+        self.y.zeroize();
+    }
 }
 
 /// The numbers that define a curve y² = x³ + ax + b over the field of p elements. All have

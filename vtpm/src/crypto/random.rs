@@ -3,11 +3,11 @@
 //! Always true: a [`KdfRng`] of the same seed, label and context gives the same bytes,
 //! however they are asked for in pieces.
 
-use alloc::{boxed::Box, vec::Vec};
+use alloc::boxed::Box;
 
 use zeroize::Zeroizing;
 
-use super::{Bytes, CryptoError, HashAlg, HmacState, Result};
+use super::{Bytes, CryptoError, HashAlg, HmacState, Result, concat};
 
 /// A source of random bytes.
 pub trait Rng {
@@ -25,7 +25,7 @@ pub struct KdfRng {
     /// On the heap, and [`Self::new`] is not inlined: key generation, which has one or two of
     /// these, needs the stack.
     keyed: Box<HmacState>,
-    fixed: Vec<u8>,
+    fixed: Bytes,
     counter: u64,
     block: Bytes,
     used: usize,
@@ -36,10 +36,7 @@ impl KdfRng {
     #[must_use]
     #[inline(never)]
     pub fn new(alg: HashAlg, seed: &[u8], label: &str, context: &[u8]) -> Self {
-        let mut fixed = Vec::with_capacity(label.len() + 1 + context.len());
-        fixed.extend_from_slice(label.as_bytes());
-        fixed.push(0);
-        fixed.extend_from_slice(context);
+        let fixed = concat(&[label.as_bytes(), &[0], context]);
         Self {
             keyed: Box::new(HmacState::new(alg, seed)),
             fixed,

@@ -72,11 +72,8 @@ impl Modulus {
 
     /// The public operation on bytes.
     fn apply(&self, bytes: &[u8]) -> Result<Vec<u8>> {
-        Ok(self
-            .public(&self.form(&*self.number(bytes)?))
-            .retrieve()
-            .to_be_bytes()
-            .into_vec())
+        let form = Zeroizing::new(self.form(&*self.number(bytes)?));
+        Ok(self.public(&form).retrieve().to_be_bytes().into_vec())
     }
 }
 
@@ -94,15 +91,18 @@ pub(super) struct Key {
 impl Key {
     /// Checks and completes a key of the TPM's form.
     pub(super) fn load(key: &RsaPrivate<'_>) -> Result<Self> {
-        let n = Modulus::load(&key.public()).map_err(|_| CryptoError::Key)?;
+        if key.n.last().is_some_and(|last| last.is_multiple_of(2)) {
+            // No product of odd primes.
+            return Err(CryptoError::Key);
+        }
+        let n = Modulus::load(&key.public())?;
         let half = n.size / 2;
         if key.p.len() != half || key.p[0] & 0x80 == 0 {
             return Err(CryptoError::Key);
         }
         let p = odd(key.p, half).ok_or(CryptoError::Key)?;
-        let divisor: NonZero<BoxedUint> = p.as_nz_ref().clone();
-        let (quotient, rest) = n.params.modulus().as_ref().div_rem(&divisor);
-        let quotient = Zeroizing::new(quotient);
+        let (quotient, rest) = n.params.modulus().as_ref().div_rem(p.as_nz_ref());
+        let (quotient, rest) = (Zeroizing::new(quotient), Zeroizing::new(rest));
         if !bool::from(rest.is_zero()) || quotient.bits() as usize != 8 * half {
             return Err(CryptoError::Key);
         }
@@ -112,7 +112,7 @@ impl Key {
         let d_q = exponent(q.as_ref(), n.e)?;
         let p = BoxedMontyParams::new(p);
         let q = BoxedMontyParams::new(q);
-        let q_mod_p = BoxedMontyForm::new(q.modulus().as_ref().rem(&divisor), &p);
+        let q_mod_p = residue(q.modulus().as_ref(), &p);
         let q_inverse = Option::from(q_mod_p.invert())
             .map(Zeroizing::new)
             .ok_or(CryptoError::Key)?;
@@ -128,12 +128,12 @@ impl Key {
 
     /// The private operation: blinded, and checked.
     fn apply(&self, bytes: &[u8], rng: &mut dyn Rng) -> Result<Bytes> {
-        let input = self.n.form(&*self.n.number(bytes)?);
+        let input = Zeroizing::new(self.n.form(&*self.n.number(bytes)?));
         let (blind, unblind) = self.blinding(rng)?;
-        let blinded = Zeroizing::new((&input * &*blind).retrieve());
-        let m_p = residue(&blinded, &self.p).pow(&self.d_p);
+        let blinded = Zeroizing::new((&*input * &*blind).retrieve());
+        let m_p = Zeroizing::new(residue(&blinded, &self.p).pow(&self.d_p));
         let m_q = Zeroizing::new(residue(&blinded, &self.q).pow(&self.d_q).retrieve());
-        let difference = Zeroizing::new(m_p - residue(&m_q, &self.p));
+        let difference = Zeroizing::new(&*m_p - &*residue(&m_q, &self.p));
         let h = Zeroizing::new((&*difference * &*self.q_inverse).retrieve());
         let product = product(&h, self.q.modulus().as_ref());
         let sum = Zeroizing::new(product.wrapping_add((&*m_q).resize(bits(self.n.size))));
@@ -188,9 +188,9 @@ fn odd(bytes: &[u8], size: usize) -> Option<Odd<BoxedUint>> {
 }
 
 /// A number of any size modulo the modulus of `params`.
-fn residue(number: &BoxedUint, params: &BoxedMontyParams) -> BoxedMontyForm {
+fn residue(number: &BoxedUint, params: &BoxedMontyParams) -> Zeroizing<BoxedMontyForm> {
     let modulus: &NonZero<BoxedUint> = params.modulus().as_nz_ref();
-    BoxedMontyForm::new(number.rem(modulus), params)
+    Zeroizing::new(BoxedMontyForm::new(number.rem(modulus), params))
 }
 
 /// a·b, of the size of both together, limb by limb. The library's own multiplication divides
@@ -233,8 +233,8 @@ fn exponent(prime: &BoxedUint, e: u32) -> Result<Secret> {
         power = power * power % e;
         left >>= 1;
     }
-    let k = BoxedUint::from(e - inverse);
-    let scaled = Zeroizing::new(less_one.concatenating_mul(&k));
+    let k = Zeroizing::new(BoxedUint::from(e - inverse));
+    let scaled = Zeroizing::new(less_one.concatenating_mul(&*k));
     let sum =
         Zeroizing::new(scaled.wrapping_add(BoxedUint::one_with_precision(scaled.bits_precision())));
     let (quotient, rest) = sum.div_rem_limb(divisor);

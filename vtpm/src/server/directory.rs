@@ -84,7 +84,7 @@ impl Directory {
         let file = path.join(FILE);
         let records = match File::open(&file) {
             Ok(open) => {
-                let mut bytes = Zeroizing::new(Vec::new());
+                let mut bytes = Zeroizing::new(Vec::with_capacity(archive::MAX_SIZE + 1));
                 // One byte above the bound shows that there is more.
                 let limit = archive::MAX_SIZE as u64 + 1;
                 open.take(limit)

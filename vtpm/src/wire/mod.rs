@@ -171,7 +171,8 @@ impl Put for Vec<u8> {
         self.extend(bytes.iter().take(usize::from(size)));
     }
     fn sized_of(&mut self, value: &impl Marshal) {
-        let bytes = Bytes::new(value.to_bytes());
+        let mut bytes = Bytes::new(Vec::with_capacity(1024));
+        value.marshal(&mut bytes);
         self.sized(&bytes);
     }
 }

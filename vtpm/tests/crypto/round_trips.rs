@@ -82,6 +82,9 @@ fn rsa_keys_that_do_not_fit_are_refused() {
     assert_eq!(check(&n, 65537, &other), Err(CryptoError::Key));
     assert_eq!(check(&n, 65537, &p[1..]), Err(CryptoError::Key));
     assert_eq!(check(&n, 65537, &[0xFF; 64]), Err(CryptoError::Key));
+    let mut even = n.clone();
+    even[127] ^= 1;
+    assert_eq!(check(&even, 65537, &p), Err(CryptoError::Key));
     assert_eq!(check(&n[1..], 65537, &p), Err(CryptoError::Value));
     assert_eq!(check(&n, 65536, &p), Err(CryptoError::Value));
     assert_eq!(check(&[], 65537, &[]), Err(CryptoError::Value));
