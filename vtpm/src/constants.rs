@@ -199,6 +199,7 @@ pub mod limit {
     pub const RSA_PRIVATE: usize = RSA_KEY / 2 * 5;
     pub const ECC_KEY: usize = 80;
     pub const PRIVATE: usize = 1280;
+    pub const TEMPLATE: usize = 484;
     pub const CONTEXT: usize = 0xA84;
     pub const SESSIONS: usize = 3;
     pub const LOADED_OBJECTS: usize = 3;

@@ -64,6 +64,7 @@ fn handles(reader: &mut Reader<'_>, command: &Command, state: &mut State) -> Res
         let persistent = ht::of(*handle) == ht::PERSISTENT;
         if persistent {
             // As in the reference, a persistent object is used through a transient slot.
+            ensure(state.is_persistent_enabled(*handle), Rc::HANDLE).h(n + 1)?;
             state.need_slot()?;
         }
         state.check_present(*handle).map_err(|rc| {

@@ -98,6 +98,17 @@ impl State {
         }
     }
 
+    /// Is there access to persistent objects in the range of this handle: the platform's or the
+    /// owner's (Part 1, 37.3)?
+    #[must_use]
+    pub fn is_persistent_enabled(&self, handle: u32) -> bool {
+        self.is_enabled(if handle < rh::PLATFORM_PERSISTENT {
+            rh::OWNER
+        } else {
+            rh::PLATFORM
+        })
+    }
+
     /// The current form of an NV index: the RAM copy of an orderly one.
     #[must_use]
     pub fn nv_index(&self, handle: u32) -> Option<&NvIndex> {

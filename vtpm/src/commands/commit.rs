@@ -17,9 +17,6 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
     ensure(matches!(scheme, Scheme::Ecdaa(..)), Rc::SCHEME).h(1)?;
     let d = &objects::sensitive(&key)?.secret;
     ensure(s2.is_empty() == y2.is_empty(), Rc::SIZE).p(3)?;
-    if let Some(p1) = &p1 {
-        ensure(context.crypto.ecc_on_curve(curve, p1), Rc::ECC_POINT).p(1)?;
-    }
     let p2 = if s2.is_empty() {
         None
     } else {
@@ -32,6 +29,9 @@ pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply
         ensure(context.crypto.ecc_on_curve(curve, &point), Rc::ECC_POINT).p(2)?;
         Some(point)
     };
+    if let Some(p1) = &p1 {
+        ensure(context.crypto.ecc_on_curve(curve, p1), Rc::ECC_POINT).p(1)?;
+    }
     let (secret, counter) = commit::begin(context, curve, &key.name)?;
     let multiply = |number: &[u8], point: &Point| {
         context

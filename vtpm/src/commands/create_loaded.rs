@@ -6,7 +6,7 @@ use crate::wire::public::Derive;
 /// Runs the command.
 pub fn run(context: &mut Context<'_>, params: &mut Params<'_>, reply: &mut Reply) -> Result<()> {
     let given: SensitiveCreate = params.read()?;
-    let template = params.sized(1024)?;
+    let template = params.sized(limit::TEMPLATE)?;
     params.end()?;
     let handle = context.handle(0);
     let parent = if ht::of(handle) == ht::PERMANENT {

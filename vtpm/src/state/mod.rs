@@ -12,7 +12,7 @@ use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 
 use crate::{
     constants::{limit, nva},
-    crypto::{Bytes, HashAlg},
+    crypto::{Bytes, HashAlg, ct_eq},
     encoded,
     wire::structures::NvPublic,
 };
@@ -351,6 +351,15 @@ pub struct State {
     pub ram: Ram,
 }
 
+impl StateReset {
+    /// Does a resume find the same in both? PCRs that a shutdown does not save are counted, too.
+    fn resumes_like(&self, old: &Self) -> bool {
+        let mut counted = self.clone();
+        counted.pcr_counter = old.pcr_counter;
+        ct_eq(&counted.encoded(), &old.encoded())
+    }
+}
+
 impl State {
     /// To change the authorizations.
     pub fn owners_mut(&mut self) -> &mut Owners {
@@ -394,8 +403,9 @@ impl State {
         });
         let same_pcrs =
             Arc::ptr_eq(&self.ram.pcrs, &old.ram.pcrs) || self.ram.pcrs.resume_like(&old.ram.pcrs);
-        let same = Arc::ptr_eq(&self.clear, &old.clear) && Arc::ptr_eq(&self.reset, &old.reset);
-        !(same && same_pcrs && same_nv)
+        let same_reset =
+            Arc::ptr_eq(&self.reset, &old.reset) || self.reset.resumes_like(&old.reset);
+        !(Arc::ptr_eq(&self.clear, &old.clear) && same_reset && same_pcrs && same_nv)
     }
 
     /// To change the PCRs.
