@@ -190,37 +190,40 @@ fn taken_port_is_named() {
     );
 }
 
-#[test]
-fn report_stored_before_the_server_was_killed_is_acknowledged_later() {
-    let db = Db::new();
+/// A server that this fault kills while an SVSM reports its first opening: epoch 1, counter 5.
+fn report_to_a_dying_server(db: &Db, fault: &str) -> (Svsm, String) {
     db.register(&["--ledger", "boot"]);
-    let mut server = db.serve(&["--test-fault", "after-store"]);
+    let mut server = db.serve(&["--test-fault", fault]);
     let (mut svsm, _) = Svsm::boot(&server.url, DEFAULT).unwrap();
     let open = svsm.report("open", 1, 1, 5);
     let sealed = svsm.seal(&open);
     assert!(svsm.client.try_post("/svsm/report", &sealed).is_err());
     assert!(!server.ended().1);
-    assert!(db.ledger().contains("epoch    1\ncounter  5\n"));
+    (svsm, open)
+}
 
+/// Another server, to which the SVSM turns without attesting again.
+fn serve_again(db: &Db, mut svsm: Svsm) -> (Server, Svsm) {
     let server = db.serve(&[]);
     let cookie = svsm.client.cookie();
     svsm.client = svsm.client.moved(&server.url, &cookie);
+    (server, svsm)
+}
+
+#[test]
+fn report_stored_before_the_server_was_killed_is_acknowledged_later() {
+    let db = Db::new();
+    let (svsm, open) = report_to_a_dying_server(&db, "after-store");
+    assert!(db.ledger().contains("epoch    1\ncounter  5\n"));
+
+    let (_server, mut svsm) = serve_again(&db, svsm);
     assert_eq!(svsm.deliver(&open).unwrap()["epoch"], 1);
 }
 
 #[test]
 fn vm_that_was_reset_in_the_same_gap_boots_again() {
     let db = Db::new();
-    db.register(&["--ledger", "boot"]);
-    let mut server = db.serve(&["--test-fault", "after-store"]);
-    let (mut svsm, _) = Svsm::boot(&server.url, DEFAULT).unwrap();
-    let open = svsm.report("open", 1, 1, 5);
-    assert!(
-        svsm.client
-            .try_post("/svsm/report", &svsm.seal(&open))
-            .is_err()
-    );
-    assert!(!server.ended().1);
+    report_to_a_dying_server(&db, "after-store");
 
     // Its disk has epoch 1, and so says the ledger: nobody is locked out.
     let server = db.serve(&[]);
@@ -233,18 +236,10 @@ fn vm_that_was_reset_in_the_same_gap_boots_again() {
 #[test]
 fn report_not_stored_before_the_server_was_killed_is_stored_later() {
     let db = Db::new();
-    db.register(&["--ledger", "boot"]);
-    let mut server = db.serve(&["--test-fault", "before-store"]);
-    let (mut svsm, _) = Svsm::boot(&server.url, DEFAULT).unwrap();
-    let open = svsm.report("open", 1, 1, 5);
-    let sealed = svsm.seal(&open);
-    assert!(svsm.client.try_post("/svsm/report", &sealed).is_err());
-    assert!(!server.ended().1);
+    let (svsm, open) = report_to_a_dying_server(&db, "before-store");
     assert!(db.ledger().contains("epoch    0\n"));
 
-    let server = db.serve(&[]);
-    let cookie = svsm.client.cookie();
-    svsm.client = svsm.client.moved(&server.url, &cookie);
+    let (_server, mut svsm) = serve_again(&db, svsm);
     svsm.deliver(&open).unwrap();
     assert!(db.ledger().contains("epoch    1\n"));
 }
