@@ -262,10 +262,12 @@ bench-services:
 
 # Optimised always: there are some hundred thousand mounts to make.
 proofs: all test-images
-	$(say) PROVE 'power cuts, hostile disks, hostile devices, exhaustion, kills (about 20 minutes)'
+	$(say) PROVE 'power cuts, hostile disks, hostile devices, exhaustion, swtpm, kills (about 30 minutes)'
 	mkdir -p target && rm -f target/proofs.json
 	PROOFS=full PROOFS_JSON='$(CURDIR)/target/proofs.json' $(CARGO) test --release -p svsm \
 	  --features cocoonfs,uefivars,vtpm --test proofs --test hostile_device --test heap_exhaustion
+	PROOFS=full PROOFS_JSON='$(CURDIR)/target/proofs.json' $(CARGO) test --release -p vtpm \
+	  --test differential -- --nocapture
 	KILLS=$(or $(KILLS),100) PROOFS_JSON='$(CURDIR)/target/proofs.json' $(CARGO) test $(CARGO_FLAGS) -p e2e --test kills --test tpm_kills --test variable_kills
 	sed -n 's/^ *"\(.*\)": \([0-9]*\),*$$/\1 \2/p' target/proofs.json | \
 	  while read -r key number; do printf '%-40s %10d\n' "$$key" "$$number"; done

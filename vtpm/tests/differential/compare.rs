@@ -67,6 +67,10 @@ fn sessions([engine, reference]: &Pair<Opened>) -> Option<String> {
 }
 
 fn parameters(step: &Step, exchange: &Exchange, opened: &Pair<Opened>) -> Option<String> {
+    if exchange.code() != step.code {
+        // Damage made another command of it, whose answers cannot be read like this one's.
+        return None;
+    }
     let handles = [&exchange.actual, &exchange.expected].map(|response| response.handle(step.code));
     if handles[ENGINE] != handles[REFERENCE] {
         return Some(format!(

@@ -247,9 +247,9 @@ impl Field {
 /// TPMS_CLOCK_INFO: milliseconds that are some minutes apart at most, the numbers of resets and
 /// restarts unless they are obscured, and whether the clock is safe.
 fn clock(ends: Ends<'_, '_>, counters: bool) -> Result<(), String> {
-    let mut values = [0i64; 2];
+    let mut values = [0u64; 2];
     for (value, end) in values.iter_mut().zip(&mut *ends) {
-        *value = i64::from_be_bytes(end.take(8)?.try_into().unwrap_or_default());
+        *value = u64::from_be_bytes(end.take(8)?.try_into().unwrap_or_default());
     }
     let apart = values[ENGINE].abs_diff(values[REFERENCE]);
     if apart > 600_000 {

@@ -133,6 +133,7 @@ fn run_epoch(
                 handle: handles,
                 parameters: [engine.parameters, reference.parameters],
             };
+            generator.replaced(handles);
             if let Some(effect) = step.effect.take().filter(|_| step.damage.is_none()) {
                 effect(&mut generator, &answer);
             } else {

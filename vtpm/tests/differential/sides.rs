@@ -98,9 +98,30 @@ pub struct Exchange {
     pub sent: Pair<Vec<u8>>,
     pub actual: Response,
     pub expected: Response,
+    pub past: Past,
+}
+
+/// What rules need to know of what went before.
+#[derive(Clone, Copy, Default)]
+pub struct Past {
+    /// The TPM was locked out, or counted no failures, when the power was last lost.
+    pub started_locked: bool,
+    /// A commitment or ephemeral key was made since the last shutdown.
+    pub committed: bool,
+    /// That was so at a startup, and made the clock unsafe.
+    pub taken_back: bool,
+    /// There was a clear.
+    pub cleared: bool,
 }
 
 impl Exchange {
+    /// The command code that was sent, which damage may have changed.
+    pub fn code(&self) -> u32 {
+        let sent = self.sent[ENGINE].get(6..10);
+        sent.and_then(|bytes| bytes.try_into().ok())
+            .map_or(0, u32::from_be_bytes)
+    }
+
     /// Whether one side did what the other did not.
     pub fn diverged(&self) -> bool {
         (self.actual.code() == 0) != (self.expected.code() == 0)
@@ -141,6 +162,7 @@ pub struct Sides {
     data: UnixStream,
     control: UnixStream,
     locality: u8,
+    past: Past,
     _state: TempDir,
 }
 
@@ -180,6 +202,7 @@ impl Sides {
             data,
             control,
             locality: 0,
+            past: Past::default(),
             _state: state,
         };
         let mut response = Vec::new();
@@ -206,6 +229,9 @@ impl Sides {
         match &step.before {
             Before::Nothing => Ok(()),
             Before::PowerCycle => {
+                if let Some([failures, limit, interval]) = self.dictionary() {
+                    self.past.started_locked = failures >= limit || interval == 0;
+                }
                 self.control(&[0, 0, 0, 2, 0, 0, 0, 1])?;
                 self.engine.power_cycle().map_err(io::Error::other)
             }
@@ -221,6 +247,20 @@ impl Sides {
                 Ok(())
             }
         }
+    }
+
+    /// TPM_PT_LOCKOUT_COUNTER, MAX_AUTH_FAIL and LOCKOUT_INTERVAL of the engine, when it is started.
+    fn dictionary(&mut self) -> Option<[u32; 3]> {
+        const PROPERTIES: [u8; 22] = [
+            0x80, 1, 0, 0, 0, 22, 0, 0, 1, 0x7A, 0, 0, 0, 6, 0, 0, 2, 0x0E, 0, 0, 0, 3,
+        ];
+        let mut response = Vec::new();
+        self.engine.execute(0, &PROPERTIES, &mut response);
+        let number = |at: usize| {
+            let bytes = response.get(at..at + 4)?.try_into().ok()?;
+            Some(u32::from_be_bytes(bytes))
+        };
+        Some([number(23)?, number(31)?, number(39)?])
     }
 
     fn locality(&mut self, locality: u8) -> io::Result<()> {
@@ -250,11 +290,22 @@ impl Sides {
             u32::from_be_bytes([expected[2], expected[3], expected[4], expected[5]]) as usize;
         expected.resize(size.clamp(10, 4096), 0);
         self.data.read_exact(&mut expected[10..])?;
-        Ok(Some(Exchange {
+        let exchange = Exchange {
             sent,
             actual: Response(response),
             expected: Response(expected),
-        }))
+            past: self.past,
+        };
+        if exchange.actual.code() == 0 {
+            match exchange.code() {
+                0x126 => self.past.cleared = true,
+                0x144 => self.past.taken_back |= self.past.committed,
+                0x145 => self.past.committed = false,
+                0x18B | 0x18E => self.past.committed = true,
+                _ => {}
+            }
+        }
+        Ok(Some(exchange))
     }
 }
 

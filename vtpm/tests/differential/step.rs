@@ -89,8 +89,8 @@ pub struct Step {
     pub mutation: Option<Damage>,
     /// Nothing is done to it.
     pub intact: bool,
-    /// The power was lost when the TPM may have been locked out.
-    pub after_lockout: bool,
+    /// lockoutAuth failed before the power was last lost.
+    pub lockout_before: bool,
     /// Done to the finished bytes.
     pub damage: Option<Damage>,
     /// The answers may differ though the commands are the same: other secrets are behind them.
@@ -114,7 +114,7 @@ impl Step {
             parameters: Vec::new(),
             mutation: None,
             intact: false,
-            after_lockout: false,
+            lockout_before: false,
             damage: None,
             differs: false,
             expect: None,

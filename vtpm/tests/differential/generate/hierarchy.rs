@@ -233,7 +233,8 @@ impl Generator {
             .auth(self.hierarchy_auth(random, by))
             .then(|generator, _| {
                 generator.lockout_disabled = false;
-                generator.failures = 0;
+                generator.lockout_failed = false;
+                generator.lockout_before = false;
                 generator.counters_apart |= generator
                     .indices
                     .iter()

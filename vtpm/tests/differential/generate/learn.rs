@@ -67,6 +67,13 @@ impl Generator {
         self.indices.retain(|index| index.index != handle[ENGINE]);
     }
 
+    /// Something new has this handle; what had it is gone, for a dynamic launch, say.
+    pub fn replaced(&mut self, handle: Pair<u32>) {
+        if handle[ENGINE] >> 24 == 0x80 {
+            self.forget(handle);
+        }
+    }
+
     /// What both TPMs refused for the same reason may show that this model is out of date.
     pub fn failed(&mut self, step: &Step, code: u32) {
         if step.code == 0x144 && code != 0x100 {
@@ -81,8 +88,6 @@ impl Generator {
             // TPM_RC_OBJECT_MEMORY, TPM_RC_SESSION_MEMORY
             0x902 => self.soon(|generator, random| Some(generator.flush_object(random))),
             0x903 => self.soon(|generator, random| Some(generator.flush_session(random))),
-            // TPM_RC_RETRY
-            0x922 => self.after_lockout = false,
             // TPM_RC_CONTEXT_GAP
             0x901 => self.contexts.clear(),
             // TPM_RC_LOCKOUT
@@ -122,14 +127,15 @@ impl Generator {
                     self.forget(handle);
                 }
             }
-            _ if code & 0x8BF == 0x08E && code & 0x080 != 0 => {
-                self.failures += 1;
+            _ if code & 0x0BF == 0x08E => {
                 // TPM_RC_AUTH_FAIL: before it becomes a lockout, mostly.
                 let lockout = step
                     .handles
                     .first()
                     .is_some_and(|handle| handle.handle[ENGINE] == LOCKOUT);
-                if !lockout {
+                if lockout {
+                    self.lockout_failed = true;
+                } else {
                     self.soon(|generator, random| {
                         (!random.one_in(4)).then(|| generator.lock_reset(random))
                     });

@@ -66,15 +66,14 @@ pub struct Generator {
     commits: Vec<model::Commit>,
     /// So many planned commands come undamaged, one after the other.
     in_a_row: u32,
-    /// Failed authorizations that count.
-    failures: u32,
-    /// There were some when the power was lost, so the TPM may have been locked out then.
-    after_lockout: bool,
     /// New counters may begin with another value on each side: the reference forgets what an
     /// orderly counter had when a clear deletes it.
     counters_apart: bool,
     /// lockoutAuth is disabled, after a wrong value.
     lockout_disabled: bool,
+    /// lockoutAuth failed since the last clear, and before the power was lost.
+    lockout_failed: bool,
+    lockout_before: bool,
     /// A startup was refused; the next one comes after another loss of power.
     refused_startup: bool,
     /// What comes next.
@@ -94,11 +93,11 @@ impl Generator {
             hierarchy_auth: Vec::new(),
             hierarchy_policy: Vec::new(),
             commits: Vec::new(),
-            failures: 0,
-            after_lockout: false,
             counters_apart: false,
             in_a_row: 0,
             lockout_disabled: false,
+            lockout_failed: false,
+            lockout_before: false,
             refused_startup: false,
             plans: VecDeque::new(),
         }
@@ -112,9 +111,9 @@ impl Generator {
             step.before = Before::PowerCycle;
         }
         if step.before == Before::PowerCycle {
-            self.after_lockout = self.failures > 0;
+            self.power_lost();
         }
-        step.after_lockout = self.after_lockout;
+        step.lockout_before = self.lockout_before;
         if self.in_a_row > 0 {
             self.in_a_row -= 1;
             return step;

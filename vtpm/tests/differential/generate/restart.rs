@@ -46,16 +46,20 @@ impl Generator {
         let kind = if random.one_in(20) { STATE } else { kind };
         let mut step = Step::new(0x144).u16(kind).at(random.pick(&[0, 0, 0, 3]));
         step.before = Before::PowerCycle;
-        // All that is in memory is gone whether the startup succeeds or not.
+        step.then(move |generator, _| generator.started(kind == STATE, saved))
+    }
+
+    /// All that is in memory is gone, whether a startup succeeds or not.
+    pub(super) fn power_lost(&mut self) {
         self.objects.retain(super::model::Object::is_persistent);
         self.sequences.clear();
         self.sessions.clear();
         self.commits.clear();
-        step.then(move |generator, _| generator.started(kind == STATE, saved))
+        self.refused_startup = false;
+        self.lockout_before = self.lockout_failed;
     }
 
     fn started(&mut self, resumed: bool, saved: bool) {
-        self.refused_startup = false;
         if !resumed {
             self.hierarchy_auth
                 .retain(|(hierarchy, _)| *hierarchy != PLATFORM);
