@@ -99,11 +99,11 @@ pub const EXPLAINED: &[Rule] = &[
         applies: |_, exchange, _| exchange.past.started_locked && exchange.actual.code() == RETRY,
     },
     Rule {
-        why: "Commit and EC_Ephemeral take a shutdown back, so that no commitment is used twice (Part 1, C.5)",
+        why: "what must not be undone takes a shutdown back: commitments (Part 1, C.5), and audited commands (Part 1, 35)",
         applies: |step, exchange, what| {
             let (ours, theirs) = codes(exchange);
             let refused = step.code == 0x144 && ours == 0x1C4 && theirs != 0x1C4;
-            refused && exchange.past.committed
+            refused && exchange.past.must_not_be_undone
                 || exchange.past.taken_back && what.ends_with("another safe")
         },
     },

@@ -106,10 +106,11 @@ pub struct Exchange {
 pub struct Past {
     /// The TPM was locked out, or counted no failures, when the power was last lost.
     pub started_locked: bool,
-    /// A commitment or ephemeral key was made since the last shutdown.
-    pub committed: bool,
+    /// Since the last shutdown a commitment or ephemeral key was made, or commands are audited.
+    pub must_not_be_undone: bool,
     /// That was so at a startup, and made the clock unsafe.
     pub taken_back: bool,
+    audits: bool,
     /// There was a clear.
     pub cleared: bool,
 }
@@ -229,7 +230,7 @@ impl Sides {
         match &step.before {
             Before::Nothing => Ok(()),
             Before::PowerCycle => {
-                if let Some([failures, limit, interval]) = self.dictionary() {
+                if let Some([failures, limit, interval]) = self.dictionary()? {
                     self.past.started_locked = failures >= limit || interval == 0;
                 }
                 self.control(&[0, 0, 0, 2, 0, 0, 0, 1])?;
@@ -249,18 +250,32 @@ impl Sides {
         }
     }
 
-    /// TPM_PT_LOCKOUT_COUNTER, MAX_AUTH_FAIL and LOCKOUT_INTERVAL of the engine, when it is started.
-    fn dictionary(&mut self) -> Option<[u32; 3]> {
+    /// TPM_PT_LOCKOUT_COUNTER, MAX_AUTH_FAIL and LOCKOUT_INTERVAL of the reference, when it is
+    /// started. Both are asked, since the question may be audited.
+    fn dictionary(&mut self) -> io::Result<Option<[u32; 3]>> {
         const PROPERTIES: [u8; 22] = [
             0x80, 1, 0, 0, 0, 22, 0, 0, 1, 0x7A, 0, 0, 0, 6, 0, 0, 2, 0x0E, 0, 0, 0, 3,
         ];
-        let mut response = Vec::new();
-        self.engine.execute(0, &PROPERTIES, &mut response);
+        self.engine
+            .execute(self.locality, &PROPERTIES, &mut Vec::new());
+        let response = self.ask_reference(&PROPERTIES)?;
         let number = |at: usize| {
             let bytes = response.get(at..at + 4)?.try_into().ok()?;
             Some(u32::from_be_bytes(bytes))
         };
-        Some([number(23)?, number(31)?, number(39)?])
+        let three = || Some([number(23)?, number(31)?, number(39)?]);
+        Ok(three())
+    }
+
+    fn ask_reference(&mut self, command: &[u8]) -> io::Result<Vec<u8>> {
+        self.data.write_all(command)?;
+        let mut response = vec![0; 10];
+        self.data.read_exact(&mut response)?;
+        let size =
+            u32::from_be_bytes([response[2], response[3], response[4], response[5]]) as usize;
+        response.resize(size.clamp(10, 4096), 0);
+        self.data.read_exact(&mut response[10..])?;
+        Ok(response)
     }
 
     fn locality(&mut self, locality: u8) -> io::Result<()> {
@@ -283,13 +298,7 @@ impl Sides {
         let mut response = Vec::new();
         self.engine
             .execute(step.locality, &sent[ENGINE], &mut response);
-        self.data.write_all(&sent[REFERENCE])?;
-        let mut expected = vec![0; 10];
-        self.data.read_exact(&mut expected)?;
-        let size =
-            u32::from_be_bytes([expected[2], expected[3], expected[4], expected[5]]) as usize;
-        expected.resize(size.clamp(10, 4096), 0);
-        self.data.read_exact(&mut expected[10..])?;
+        let expected = self.ask_reference(&sent[REFERENCE])?;
         let exchange = Exchange {
             sent,
             actual: Response(response),
@@ -299,9 +308,10 @@ impl Sides {
         if exchange.actual.code() == 0 {
             match exchange.code() {
                 0x126 => self.past.cleared = true,
-                0x144 => self.past.taken_back |= self.past.committed,
-                0x145 => self.past.committed = false,
-                0x18B | 0x18E => self.past.committed = true,
+                0x140 => self.past.audits = true,
+                0x144 => self.past.taken_back |= self.past.must_not_be_undone,
+                0x145 => self.past.must_not_be_undone = self.past.audits,
+                0x18B | 0x18E => self.past.must_not_be_undone = true,
                 _ => {}
             }
         }
