@@ -186,6 +186,8 @@ clippy-metal:
 unit:
 	$(say) TEST 'units, on the host'
 	$(CARGO) test $(CARGO_FLAGS) --no-fail-fast --workspace --exclude e2e --features '$(HOST_FEATURES)'
+	$(say) TEST 'each command of the TPM succeeds, as make bench measures it'
+	$(TARGET_DIR)/$(PROFILE)/examples/command_streams >/dev/null
 	$(say) TEST 'images against the published tool'
 	COCOONFS_CLI='$(CURDIR)/target/tools/bin/cocoonfs' $(CARGO) test $(CARGO_FLAGS) --no-fail-fast \
 	  -p svsm --features cocoonfs --test persistence -- --ignored

@@ -52,8 +52,8 @@ fn pcrs(client: &mut Client<'_>) -> io::Result<()> {
         &blob(&[6; 1000]),
     )?;
     let policy = [&blob(&[7; 32])[..], SHA256, &[0, 0, 0, 20]].concat();
-    client.owned(0x12C, &[PLATFORM], &policy)?;
     client.owned(0x183, &[20], &blob(b""))?;
+    client.owned(0x12C, &[PLATFORM], &policy)?;
     let without_sha384 = [0, 0, 0, 1, 0, 0x0C, 3, 0, 0, 0];
     client.owned(0x12B, &[PLATFORM], &without_sha384).map(drop)
 }
