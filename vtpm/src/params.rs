@@ -3,7 +3,6 @@
 use alloc::vec::Vec;
 
 use crate::{
-    constants::limit,
     crypto::Bytes,
     rc::{Numbered, Rc, Result},
     wire::{Marshal, Put, Reader, Unmarshal},
@@ -65,6 +64,7 @@ impl<'a> Params<'a> {
 }
 
 /// What a command answers.
+#[derive(Default)]
 pub struct Reply {
     /// Handle, of the commands that answer with one.
     pub handle: Option<u32>,
@@ -72,34 +72,41 @@ pub struct Reply {
     pub params: Bytes,
 }
 
-impl Default for Reply {
-    /// With room for every answer: parameters that move leave copies behind.
-    fn default() -> Self {
-        Self {
-            handle: None,
-            params: Bytes::new(Vec::with_capacity(limit::RESPONSE)),
-        }
-    }
-}
+/// Most that a structure in an answer takes, but for lists, which are not secret.
+const STRUCTURE: usize = 512;
 
 impl Reply {
+    /// Makes room, without leaving a copy behind: the first parameter may be a secret.
+    fn reserve(&mut self, more: usize) {
+        let needed = self.params.len() + more;
+        if needed > self.params.capacity() {
+            let mut bigger = Bytes::new(Vec::with_capacity(needed.next_power_of_two()));
+            bigger.extend_from_slice(&self.params);
+            self.params = bigger;
+        }
+    }
+
     /// Appends a structure.
     pub fn put(&mut self, value: &impl Marshal) -> &mut Self {
+        self.reserve(STRUCTURE);
         self.params.put(value);
         self
     }
     /// Appends bytes as they are.
     pub fn raw(&mut self, bytes: &[u8]) -> &mut Self {
+        self.reserve(bytes.len());
         self.params.raw(bytes);
         self
     }
     /// Appends a `TPM2B`.
     pub fn sized(&mut self, bytes: &[u8]) -> &mut Self {
+        self.reserve(2 + bytes.len());
         self.params.sized(bytes);
         self
     }
     /// Appends a structure inside a `TPM2B`.
     pub fn sized_of(&mut self, value: &impl Marshal) -> &mut Self {
+        self.reserve(2 + STRUCTURE);
         self.params.sized_of(value);
         self
     }

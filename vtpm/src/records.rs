@@ -8,7 +8,7 @@
 use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 
 use crate::{
-    constants::ht,
+    constants::{ht, limit, rh},
     crypto::{self, Bytes, HashAlg},
     state::{
         Boots, Da, NvIndex, Orderly, Owners, Ram, Seeds, Settings, Shutdown, State, StateClear,
@@ -54,13 +54,20 @@ fn checksum(id: RecordId, bytes: &[u8]) -> Vec<u8> {
     digest
 }
 
-/// Room for any record, so that it does not move while it grows and leave a copy behind.
-const LONGEST: usize = 8192;
+/// Room for a record, so that it does not move while it grows and leave a copy behind.
+fn room(id: RecordId) -> usize {
+    match id {
+        id::STATE_CLEAR | id::STATE_RESET => 8192,
+        // NV indices and persistent objects go under their handles.
+        rh::NV_FIRST.. => limit::NV_INDEX + 1024,
+        _ => 1024,
+    }
+}
 
 /// A record with its head and checksum.
 #[must_use]
 pub fn seal(id: RecordId, value: &impl Encode) -> RecordBytes {
-    let mut bytes = Bytes::new(Vec::with_capacity(LONGEST));
+    let mut bytes = Bytes::new(Vec::with_capacity(room(id)));
     bytes.raw(MAGIC);
     bytes.put(&VERSION);
     value.encode(&mut bytes);
