@@ -216,7 +216,7 @@ fn report_stored_before_the_server_was_killed_is_acknowledged_later() {
     let (svsm, open) = report_to_a_dying_server(&db, "after-store");
     assert!(db.ledger().contains("epoch    1\ncounter  5\n"));
 
-    let (_server, mut svsm) = serve_again(&db, svsm);
+    let (_server, svsm) = serve_again(&db, svsm);
     assert_eq!(svsm.deliver(&open).unwrap()["epoch"], 1);
 }
 
@@ -239,7 +239,7 @@ fn report_not_stored_before_the_server_was_killed_is_stored_later() {
     let (svsm, open) = report_to_a_dying_server(&db, "before-store");
     assert!(db.ledger().contains("epoch    0\n"));
 
-    let (_server, mut svsm) = serve_again(&db, svsm);
+    let (_server, svsm) = serve_again(&db, svsm);
     svsm.deliver(&open).unwrap();
     assert!(db.ledger().contains("epoch    1\n"));
 }

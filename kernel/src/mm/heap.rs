@@ -83,12 +83,10 @@ mod tests {
         let heap = Heap::new();
         // SAFETY: nothing else uses the arena.
         unsafe { heap.0.lock().claim(arena.cast(), 1 << 16) };
-        // SAFETY: read between uses of the heap, in one thread.
         let marks = || {
-            unsafe { arena.read() }
-                .windows(8)
-                .filter(|w| *w == MARK)
-                .count()
+            // SAFETY: read between uses of the heap, in one thread.
+            let bytes = unsafe { arena.read() };
+            bytes.windows(8).filter(|window| *window == MARK).count()
         };
         let small = Layout::array::<u8>(64).unwrap();
         // SAFETY: blocks are written within their sizes and given back once.
