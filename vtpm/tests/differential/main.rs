@@ -38,6 +38,9 @@ const SAMPLE: u64 = 800;
 /// Commands of the proof.
 const FULL: u64 = 200_000;
 
+/// TPM_CC_Startup
+const STARTUP: u32 = 0x144;
+
 /// TPM_RC_FAILURE
 const FAILURE: u32 = 0x101;
 
@@ -121,7 +124,9 @@ fn run_epoch(
         }
         // After a difference the two may disagree about everything: begin anew.
         // And a reference in failure mode only says so.
-        if exchange.diverged() || exchange.expected.code() == FAILURE {
+        // Or where one was reset and the other only restarted.
+        let restarted = exchange.code() == STARTUP && exchange.past.committed;
+        if exchange.diverged() || restarted || exchange.expected.code() == FAILURE {
             break;
         }
         if let Some(opened) = opened {

@@ -108,7 +108,9 @@ pub struct Past {
     pub started_locked: bool,
     /// Since the last shutdown a commitment or ephemeral key was made, or commands are audited.
     pub must_not_be_undone: bool,
-    /// That was so at a startup, and made the clock unsafe.
+    /// Since the last shutdown a commitment was made, or may have been used.
+    pub committed: bool,
+    /// There was what must not be undone at a startup, and made the clock unsafe.
     pub taken_back: bool,
     audits: bool,
     /// There was a clear.
@@ -310,8 +312,15 @@ impl Sides {
                 0x126 => self.past.cleared = true,
                 0x140 => self.past.audits = true,
                 0x144 => self.past.taken_back |= self.past.must_not_be_undone,
-                0x145 => self.past.must_not_be_undone = self.past.audits,
-                0x18B | 0x18E => self.past.must_not_be_undone = true,
+                0x145 => {
+                    self.past.must_not_be_undone = self.past.audits;
+                    self.past.committed = false;
+                }
+                // Commit, EC_Ephemeral, ZGen_2Phase, Sign
+                0x18B | 0x18E | 0x18D | 0x15D => {
+                    self.past.must_not_be_undone = true;
+                    self.past.committed = true;
+                }
                 _ => {}
             }
         }
