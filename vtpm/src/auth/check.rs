@@ -89,15 +89,14 @@ impl Authorization {
             }
         }
         let auth = state.auth_value(entity);
-        let include = session.is_some()
-            && policy.map_or(uses_auth, |policy| {
-                policy.policy.auth_value && !policy.policy.password
-            });
+        let by_hmac = session.filter(|_| !policy.is_some_and(|policy| policy.policy.password));
+        let include =
+            by_hmac.is_some() && policy.map_or(uses_auth, |policy| policy.policy.auth_value);
         if let Some(used) = self.sessions.get_mut(index) {
             used.includes_value = include;
         }
-        let outcome = match session {
-            Some(session) if !policy.is_some_and(|policy| policy.policy.password) => {
+        let outcome = match by_hmac {
+            Some(session) => {
                 let key = crypto::concat(&[&session.key, if include { &auth } else { &[] }]);
                 self.check_hmac(
                     index,
@@ -109,7 +108,7 @@ impl Authorization {
                     include.then_some(entity),
                 )
             }
-            _ => {
+            None => {
                 let given = self.sessions.get(index).map_or(&[][..], |used| &used.hmac);
                 if ct_eq(without_trailing_zeros(given), &auth) {
                     Ok(())

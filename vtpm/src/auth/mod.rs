@@ -102,6 +102,7 @@ pub struct Authorization {
 fn number(index: usize) -> u32 {
     index as u32 + 1
 }
+
 impl Authorization {
     /// Reads the authorization area and checks its attributes.
     ///

@@ -131,11 +131,8 @@ pub fn primary(
     if hierarchy == rh::ENDORSEMENT {
         // The endorsement seed outlives its owner. The children of a former one must not load
         // again, so what protects them also hangs on secrets that a clear replaces.
-        let proofs = [
-            &context.state.seeds.storage_proof[..],
-            &context.state.seeds.endorsement_proof,
-        ];
-        let proofs = Bytes::new(proofs.concat());
+        let seeds = &context.state.seeds;
+        let proofs = crypto::concat(&[&seeds.storage_proof, &seeds.endorsement_proof]);
         let own = bytes(&mut rng, HashAlg::Sha512.size())?;
         rng = KdfRng::new(HashAlg::Sha512, &own, "Primary Object Seed", &proofs);
     }

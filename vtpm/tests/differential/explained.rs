@@ -252,9 +252,8 @@ fn named_in(code: u32, bytes: &[u8]) -> Option<Named> {
         0x18A => return in_parameters(word(bytes, 0)?, bytes.get(2..)?),
         // Create, CreatePrimary, Load, LoadExternal, Import, CreateLoaded
         0x153 | 0x131 | 0x157 | 0x167 | 0x156 | 0x191 => {
-            let (public, _) = split_blob(after(bytes, 1)?)?;
-            let (_, parameters) = split_blob(public.get(8..)?)?;
-            return in_parameters(word(public, 0)?, parameters);
+            let (kind, parameters) = public_area(bytes)?;
+            return in_parameters(kind, parameters);
         }
         _ => return None,
     }
@@ -295,14 +294,19 @@ fn after(bytes: &[u8], count: usize) -> Option<&[u8]> {
 
 /// The exponent in the second parameter, a public area of an RSA key.
 fn rsa_exponent(exchange: &Exchange) -> Option<u32> {
-    let (_, rest) = split_blob(parameters(exchange)?)?;
-    let (public, _) = split_blob(rest)?;
-    let (_, rest) = split_blob(public.get(8..)?)?;
-    let size = fields::parameters(rest, u16::from_be_bytes([public[0], public[1]]))?;
-    let exponent = rest.get(size.checked_sub(4)?..size)?;
+    let (kind, bytes) = public_area(parameters(exchange)?)?;
+    let size = fields::parameters(bytes, kind)?;
+    let exponent = bytes.get(size.checked_sub(4)?..size)?;
     exponent
         .try_into()
         .map(u32::from_be_bytes)
         .ok()
-        .filter(|_| public[..2] == [0, 1])
+        .filter(|_| kind == 0x01)
+}
+
+/// Type of the second parameter, a public area, and what follows its policy.
+fn public_area(bytes: &[u8]) -> Option<(u16, &[u8])> {
+    let (public, _) = split_blob(after(bytes, 1)?)?;
+    let (_, rest) = split_blob(public.get(8..)?)?;
+    Some((word(public, 0)?, rest))
 }
